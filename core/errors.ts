@@ -1,0 +1,49 @@
+/**
+ * One error class, seven kinds, and one table from kind to policy. Connectors classify; only `worker/task.ts` decides.
+ * `Fenced` is no error: somebody newer owns the task.
+ */
+
+export type ErrorKind = 'config' | 'auth' | 'unavailable' | 'throttled' | 'data' | 'offset_lost' | 'bug'
+
+export interface Policy {
+  /** backoff: again for ever, shown as failing after `max_attempts`. halt: until the file or a command changes it. reject: `on_reject`. */
+  readonly then: 'backoff' | 'halt' | 'reject'
+}
+
+export const POLICY: Readonly<Record<ErrorKind, Policy>> = {
+  unavailable: { then: 'backoff' },
+  throttled: { then: 'backoff' },
+  auth: { then: 'backoff' },
+  bug: { then: 'backoff' },
+  config: { then: 'halt' },
+  offset_lost: { then: 'halt' },
+  data: { then: 'reject' },
+}
+
+export interface ConnectorErrorOptions extends ErrorOptions {
+  /** What the reader can do about it: a statement, a setting, a command. */
+  readonly hint?: string
+}
+
+/** `message`: what happened, to what, with which value. `hint`: what to do. Never a secret in either. */
+export class ConnectorError extends Error {
+  override readonly name = 'ConnectorError'
+  readonly kind: ErrorKind
+  readonly hint: string | undefined
+  constructor(kind: ErrorKind, message: string, options: ConnectorErrorOptions = {}) {
+    super(message, options)
+    this.kind = kind
+    this.hint = options.hint
+  }
+}
+
+/** A newer owner of the task has written (P2, L1): end quietly; the task is leased anew. */
+export class Fenced extends Error {
+  override readonly name = 'Fenced'
+}
+
+/** Anything that is not classified is our mistake. */
+export const asConnectorError = (error: unknown): ConnectorError =>
+  error instanceof ConnectorError
+    ? error
+    : new ConnectorError('bug', error instanceof Error ? error.message : String(error), { cause: error })

@@ -1,0 +1,78 @@
+/**
+ * The contract of a log: topics with partitions that one source task fills and any number of sink tasks drain, each at its
+ * own pace. Drivers: file.ts (embedded, a directory), later kafka.ts. Which bytes a record has is `format/envelope.ts`'s.
+ *
+ * A position in a log is `LogOffset`, and carries the log's id: a position of another log, one beyond the end or one below
+ * the start is `offset_lost`; no reader ever jumps (V5).
+ */
+import type { Context, Offset, Reader, Writer } from '../connector.ts'
+import type { ChangeRecord } from '../record.ts'
+
+/** `next`: the offset of the next record by topic. A topic that is not named is read from its start. */
+export interface LogOffset {
+  readonly log: string
+  readonly next: { readonly [topic: string]: number }
+}
+
+/** One record of one topic-partition, for logs that hold no changes (dead letters). */
+export interface Entry {
+  readonly topic: string
+  readonly partition: number
+  readonly key: string
+  readonly value: string
+  readonly timestampMs: number
+}
+export interface PlacedEntry extends Entry {
+  readonly offset: number
+}
+
+export interface TopicEnds {
+  readonly topic: string
+  readonly partition: number
+  /** First offset still held. */
+  readonly start: number
+  /** Offset of the next record to be written. */
+  readonly end: number
+}
+
+export interface LogReaderOptions {
+  /** Who reads, "<pipeline>/<sink>/<partition>": retention waits for what it has committed. */
+  readonly consumer: string
+  readonly partition: number
+  /** null: from the log's start. */
+  readonly from: Offset | null
+  /** A batch is cut at this many records… */
+  readonly maxRecords?: number
+  /** …or this many bytes of values. */
+  readonly maxBytes?: number
+  readonly signal: AbortSignal
+  /** true: ends at the present end instead of waiting for more. */
+  readonly untilEnd?: boolean
+}
+
+export interface ChangeLog extends AsyncDisposable {
+  /** Made with the log, renewed by a restore (V5). */
+  readonly id: string
+  readonly partitions: number
+  /**
+   * The one writer (V1). Numbers records, appends batch, offset and last number atomically, resolves when synced (J1, J2).
+   * Always has `position`. `floor`: without a stored number the first is above it (V3). Opening it fences an older epoch.
+   */
+  writer(context: Context, floor: number): Promise<Writer<ChangeRecord>>
+  reader(options: LogReaderOptions): Promise<Reader>
+  /** Of all topics and partitions, as synced. */
+  ends(): readonly TopicEnds[]
+  /** Bytes on disk. */
+  sizeBytes(): number
+  /** Deletes closed segments older than `hours` that every one of `consumers` has passed (J4). Nothing while one of them is unknown. */
+  retain(hours: number, consumers: readonly string[]): Promise<void>
+}
+
+/** A log of plain entries with many appenders in one process (`<name>.dead`, P3). */
+export interface EntryLog extends AsyncDisposable {
+  readonly id: string
+  /** Resolves when synced; concurrent appends share a sync. */
+  append(entries: readonly Entry[]): Promise<void>
+  /** All entries from the start, as synced when called. */
+  entries(): AsyncIterable<PlacedEntry>
+}

@@ -1,0 +1,68 @@
+/**
+ * A change as the log's key and value (JSON text), and back. The one Debezium-shaped form that every log driver stores:
+ *
+ *   key    {"id":1}                                 or {"sweep":"shop.products"}
+ *   value  {"op":"u","before":{…}|null,"after":{…}|null,"source":{…},"ts_ms":1700000000000[,"below":17]}
+ *
+ * The members stand in this order and without spaces, so that decoding is slicing. The version stands beside the value (a
+ * header, `millrace.version`), the log's timestamp is the commit time.
+ */
+import type { ChangeRecord, LogRecord, Op, Table } from '../record.ts'
+import { valueEnd } from '../row.ts'
+
+/** `version` fills a sweep's own number (below -1, S1). */
+export function encodeValue(record: ChangeRecord, version: number): string {
+  const below = record.below === null ? '' : `,"below":${record.below < 0 ? version : record.below}`
+  return `{"op":"${record.op}","before":${record.before},"after":${record.after},"source":${record.source},"ts_ms":${record.readMs}${below}}`
+}
+
+export interface Place {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly version: number
+  readonly timestampMs: number
+}
+
+const OP = '{"op":"'
+const BEFORE = '","before":'
+const AFTER = ',"after":'
+const SOURCE = ',"source":'
+const READ = ',"ts_ms":'
+const BELOW = ',"below":'
+
+/** Throws SyntaxError when the value is not of the form above. */
+export function decodeValue(key: string, value: string, table: Table, place: Place): LogRecord {
+  const opEnd = value.indexOf('"', OP.length)
+  const beforeAt = expect(value, BEFORE, opEnd)
+  const beforeEnd = valueEnd(value, beforeAt)
+  const afterAt = expect(value, AFTER, beforeEnd)
+  const afterEnd = valueEnd(value, afterAt)
+  const sourceAt = expect(value, SOURCE, afterEnd)
+  const sourceEnd = valueEnd(value, sourceAt)
+  const readAt = expect(value, READ, sourceEnd)
+  const readEnd = valueEnd(value, readAt)
+  const op = value.slice(OP.length, opEnd) as Op
+  const below = value.startsWith(BELOW, readEnd) ? Number(value.slice(readEnd + BELOW.length, -1)) : null
+  return {
+    op,
+    table,
+    key,
+    before: beforeEnd - beforeAt === 4 ? null : value.slice(beforeAt, beforeEnd),
+    after: afterEnd - afterAt === 4 ? null : value.slice(afterAt, afterEnd),
+    source: value.slice(sourceAt, sourceEnd),
+    commitMs: place.timestampMs,
+    readMs: Number(value.slice(readAt, readEnd)),
+    below,
+    topic: place.topic,
+    partition: place.partition,
+    offset: place.offset,
+    version: place.version,
+  }
+}
+
+function expect(value: string, member: string, at: number): number {
+  if (!value.startsWith(member, at))
+    throw new SyntaxError(`${member} expected at ${at} of a log value: ${value.slice(0, 80)}`)
+  return at + member.length
+}
