@@ -7,17 +7,17 @@ export type ErrorKind = 'config' | 'auth' | 'unavailable' | 'throttled' | 'data'
 
 export interface Policy {
   /** backoff: again for ever, shown as failing after `max_attempts`. halt: until the file or a command changes it. reject: `on_reject`. */
-  readonly then: 'backoff' | 'halt' | 'reject'
+  readonly action: 'backoff' | 'halt' | 'reject'
 }
 
 export const POLICY: Readonly<Record<ErrorKind, Policy>> = {
-  unavailable: { then: 'backoff' },
-  throttled: { then: 'backoff' },
-  auth: { then: 'backoff' },
-  bug: { then: 'backoff' },
-  config: { then: 'halt' },
-  offset_lost: { then: 'halt' },
-  data: { then: 'reject' },
+  unavailable: { action: 'backoff' },
+  throttled: { action: 'backoff' },
+  auth: { action: 'backoff' },
+  bug: { action: 'backoff' },
+  config: { action: 'halt' },
+  offset_lost: { action: 'halt' },
+  data: { action: 'reject' },
 }
 
 export interface ConnectorErrorOptions extends ErrorOptions {
