@@ -18,6 +18,8 @@ export type Offset = Json
 export interface Batch<R extends ChangeRecord = LogRecord> {
   readonly records: readonly R[]
   readonly offset: Offset
+  /** Set by a source: by here all was read that stood upstream, snapshot included, when the reader opened or later. */
+  readonly caughtUp?: true
 }
 
 /** A record the sink or a transform cannot take, as it was read from the log; wrappers map theirs back. */
@@ -136,6 +138,8 @@ export interface Sink<C extends z.ZodObject = z.ZodObject> extends Connector<C> 
   delivery(config: z.output<C>): Delivery
   /** True: keeps rows by id, refuses older after newer, sweeps. */
   readonly keyed: boolean
+  /** Where rows of this table go: `plan` refuses two tables that meet in one target (V6). */
+  target?(config: z.output<C>, table: Table): string
   open(config: z.output<C>, context: Context): Promise<Writer>
   /** Full-text search, where the sink is an index: at most `limit` documents, best first. */
   search?(config: z.output<C>, words: string, limit: number): Promise<SearchResult>

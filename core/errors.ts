@@ -37,9 +37,15 @@ export class ConnectorError extends Error {
   }
 }
 
-/** A newer owner of the task has written (P2, L1): end quietly; the task is leased anew. */
+/** A newer owner of the task has written (P2, L1): end quietly; the task is leased anew, above `epoch`. */
 export class Fenced extends Error {
   override readonly name = 'Fenced'
+  /** The epoch found where the data lives; 0: not known. */
+  readonly epoch: number
+  constructor(message: string, epoch = 0) {
+    super(message)
+    this.epoch = epoch
+  }
 }
 
 /** Anything that is not classified is our mistake. */

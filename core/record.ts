@@ -55,3 +55,7 @@ export interface LogRecord extends ChangeRecord {
 
 /** Where a row came from, kept by keyed sinks with the row (V6): `<topic>/<partition>`. */
 export const originOf = (record: LogRecord): string => `${record.topic}/${record.partition}`
+
+/** An update whose big columns could not be read again, for the row is gone (H9). Keyed sinks leave it out: its delete follows. */
+export const isMissingColumns = (record: ChangeRecord): boolean =>
+  record.op === 'u' && record.source.includes('"missing":[')

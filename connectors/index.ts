@@ -1,0 +1,14 @@
+/** Every connector: one import and one line each. */
+import type { Sink, Source } from '../core/connector.ts'
+import { generate } from './generate/source.ts'
+import { sqlite } from './sqlite/sink.ts'
+import { stdout } from './stdout/sink.ts'
+
+const byName = <T extends { readonly name: string }>(list: readonly T[]): ReadonlyMap<string, T> =>
+  new Map(list.map(one => [one.name, one]))
+
+export const connectors = {
+  // The config's type is known to each connector alone; whoever opens one hands it what its own zod schema gave.
+  sources: byName<Source>([generate as unknown as Source]),
+  sinks: byName<Sink>([sqlite as unknown as Sink, stdout as unknown as Sink]),
+} as const

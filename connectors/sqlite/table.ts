@@ -1,0 +1,65 @@
+/**
+ * One table of the index with its full-text index, and the statements on it. The triggers keep the text index, whoever
+ * writes; FTS5 is contentless (it stores no second copy of the documents) with `contentless_delete` (SQLite 3.43).
+ */
+import type Database from 'libsql'
+import { ConnectorError } from '../../core/errors.ts'
+
+/** Rows a statement: calls into the library cost more than the rows. */
+const ROWS_PER_STATEMENT = 100
+const COLUMNS = 4
+
+export interface IndexTable {
+  /** Flat: id, document, version, origin, id, … Older than what is there: nothing (V4). */
+  upsert(flat: readonly unknown[]): void
+  delete(id: string, version: number): void
+  /** Rows of this origin with a smaller version are gone (S1). */
+  sweep(origin: string, below: number): void
+}
+
+export const identifier = (name: string): string => `"${name.replaceAll('"', '""')}"`
+
+export function openTable(database: Database.Database, name: string): IndexTable {
+  if (name.startsWith('sqlite_') || name.startsWith('millrace_'))
+    throw new ConnectorError('config', `"${name}" cannot be a table of the index: the name is reserved`, {
+      hint: 'Give the sink another `table`, as "t_${table}".',
+    })
+  create(database, name)
+  const quoted = identifier(name)
+  const upsertOf = (rows: number) =>
+    database.prepare(
+      `INSERT INTO ${quoted} (id, document, version, origin) VALUES ${Array(rows).fill('(?,?,?,?)').join(',')}
+       ON CONFLICT (id) DO UPDATE SET document = excluded.document, version = excluded.version, origin = excluded.origin
+       WHERE excluded.version > version`,
+    )
+  const many = upsertOf(ROWS_PER_STATEMENT)
+  const one = upsertOf(1)
+  const remove = database.prepare(`DELETE FROM ${quoted} WHERE id = ? AND version < ?`)
+  const sweep = database.prepare(`DELETE FROM ${quoted} WHERE origin = ? AND version < ?`)
+  return {
+    upsert(flat) {
+      const step = ROWS_PER_STATEMENT * COLUMNS
+      let at = 0
+      for (; at + step <= flat.length; at += step) many.run(flat.slice(at, at + step))
+      for (; at < flat.length; at += COLUMNS) one.run(flat.slice(at, at + COLUMNS))
+    },
+    delete: (id, version) => void remove.run(id, version),
+    sweep: (origin, below) => void sweep.run(origin, below),
+  }
+}
+
+function create(database: Database.Database, name: string): void {
+  const table = identifier(name)
+  const fts = identifier(`${name}_fts`)
+  const text = `(SELECT group_concat(atom, ' ') FROM json_tree(new.document) WHERE type = 'text')`
+  const is = (what: string) => identifier(`${name}_fts_${what}`)
+  database.exec(`
+    CREATE TABLE IF NOT EXISTS ${table} (id TEXT PRIMARY KEY, document TEXT, version INTEGER, origin TEXT);
+    CREATE VIRTUAL TABLE IF NOT EXISTS ${fts} USING fts5(text, content = '', contentless_delete = 1);
+    CREATE TRIGGER IF NOT EXISTS ${is('insert')} AFTER INSERT ON ${table} BEGIN
+      INSERT INTO ${fts} (rowid, text) VALUES (new.rowid, ${text}); END;
+    CREATE TRIGGER IF NOT EXISTS ${is('update')} AFTER UPDATE ON ${table} BEGIN
+      INSERT OR REPLACE INTO ${fts} (rowid, text) VALUES (new.rowid, ${text}); END;
+    CREATE TRIGGER IF NOT EXISTS ${is('delete')} AFTER DELETE ON ${table} BEGIN
+      DELETE FROM ${fts} WHERE rowid = old.rowid; END;`)
+}
