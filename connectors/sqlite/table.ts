@@ -1,6 +1,6 @@
 /**
  * One table of the index with its full-text index, and the statements on it. The triggers keep the text index, whoever
- * writes; FTS5 is contentless (it stores no second copy of the documents) with `contentless_delete` (SQLite 3.43).
+ * writes.
  */
 import type Database from 'libsql'
 import { ConnectorError } from '../../core/errors.ts'
@@ -48,18 +48,23 @@ export function openTable(database: Database.Database, name: string): IndexTable
   }
 }
 
+/**
+ * The text index is contentless: it stores no second copy of the documents, so that removing a row takes its old text once more
+ * (FTS5's 'delete' command), which the triggers have at hand. `contentless_delete` needs no old text, but is five times slower.
+ */
 function create(database: Database.Database, name: string): void {
   const table = identifier(name)
   const fts = identifier(`${name}_fts`)
-  const text = `(SELECT group_concat(atom, ' ') FROM json_tree(new.document) WHERE type = 'text')`
-  const is = (what: string) => identifier(`${name}_fts_${what}`)
+  const text = (row: 'old' | 'new') =>
+    `(SELECT group_concat(atom, ' ') FROM json_tree(${row}.document) WHERE type = 'text')`
+  const add = `INSERT INTO ${fts} (rowid, text) VALUES (new.rowid, ${text('new')});`
+  const remove = `INSERT INTO ${fts} (${fts}, rowid, text) VALUES ('delete', old.rowid, ${text('old')});`
+  const trigger = (what: string) => identifier(`${name}_fts_${what}`)
   database.exec(`
     CREATE TABLE IF NOT EXISTS ${table} (id TEXT PRIMARY KEY, document TEXT, version INTEGER, origin TEXT);
-    CREATE VIRTUAL TABLE IF NOT EXISTS ${fts} USING fts5(text, content = '', contentless_delete = 1);
-    CREATE TRIGGER IF NOT EXISTS ${is('insert')} AFTER INSERT ON ${table} BEGIN
-      INSERT INTO ${fts} (rowid, text) VALUES (new.rowid, ${text}); END;
-    CREATE TRIGGER IF NOT EXISTS ${is('update')} AFTER UPDATE ON ${table} BEGIN
-      INSERT OR REPLACE INTO ${fts} (rowid, text) VALUES (new.rowid, ${text}); END;
-    CREATE TRIGGER IF NOT EXISTS ${is('delete')} AFTER DELETE ON ${table} BEGIN
-      DELETE FROM ${fts} WHERE rowid = old.rowid; END;`)
+    CREATE VIRTUAL TABLE IF NOT EXISTS ${fts} USING fts5(text, content = '');
+    CREATE TRIGGER IF NOT EXISTS ${trigger('insert')} AFTER INSERT ON ${table} BEGIN ${add} END;
+    CREATE TRIGGER IF NOT EXISTS ${trigger('update')} AFTER UPDATE ON ${table}
+      WHEN old.document IS NOT new.document BEGIN ${remove} ${add} END;
+    CREATE TRIGGER IF NOT EXISTS ${trigger('delete')} AFTER DELETE ON ${table} BEGIN ${remove} END;`)
 }
