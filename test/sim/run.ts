@@ -1,0 +1,111 @@
+/** Runs one seed: lives that are killed, then one without faults, then the checks. Every failure names the seed. */
+import { checkDead, checkLog, checkSinks, readLog, versionWatch } from './check.ts'
+import type { Life } from './scheduler.ts'
+import { PIPELINE, type Process, startProcess, type World, worldOf } from './world.ts'
+
+const MAX_STEPS = 60_000
+const MISTAKES: readonly string[] = ['bug', 'config', 'offset_lost', 'data']
+
+export interface Outcome {
+  readonly steps: number
+  readonly kills: number
+}
+
+export async function runSeed(seed: number): Promise<Outcome> {
+  const world = worldOf(seed)
+  let kills = 0
+  try {
+    for (; kills < world.plan.kills; kills++) if (await liveUntilKilled(world)) break
+    await drain(world)
+    return { steps: world.scheduler.steps, kills }
+  } catch (error) {
+    throw new Error(`seed ${seed}, after ${kills} kills: ${(error as Error).message}\nplan ${JSON.stringify(world.plan)}`, { cause: error })
+  } finally {
+    world.dispose()
+  }
+}
+
+/** A task may fail by what was simulated; every other error is a find. */
+function refuseMistakes(process: Process | undefined): void {
+  for (const task of process?.tasks ?? []) {
+    const error = task.error()
+    if (error && MISTAKES.includes(error.kind)) throw new Error(`${task.name} failed (${error.kind}): ${error.message}`, { cause: error.cause ?? error })
+  }
+}
+
+function isDrained({ plan, positions }: World, process: Process | undefined): boolean {
+  if (process?.tasks.filter(task => task.name === `${PIPELINE}/source`).some(task => task.state() === 'ended') !== true) return false
+  const ends = process.log.ends()
+  return plan.sinks.every(sink =>
+    ends.every(({ topic, partition, end }) => (positions.get(`${PIPELINE}/${sink}/${partition}`)?.next[topic] ?? 0) >= end),
+  )
+}
+
+function hourly(world: World, process: Process | undefined): void {
+  const { random, plan } = world
+  if (!process || !plan.retain || !random.chance(0.01)) return
+  const consumers = plan.sinks.flatMap(sink => Array.from({ length: plan.partitions }, (_, partition) => `${PIPELINE}/${sink}/${partition}`))
+  process.log.retain(0, consumers).catch(() => {}) // a full disk may fail it; it is tried again
+}
+
+/** True: everything was drained before the kill. */
+async function liveUntilKilled(world: World): Promise<boolean> {
+  const { scheduler, random, disk } = world
+  const life: Life = { alive: true, frozenUntilMs: 0 }
+  const handles: { close(): void }[] = []
+  const killAt = scheduler.steps + random.int(1, random.pick([30, 300, 1_500]))
+  const watch = versionWatch(world)
+  let process: Process | undefined
+  let failure: Error | undefined
+  scheduler.onTick = () => {
+    refuseMistakes(process)
+    hourly(world, process)
+    if (random.chance(0.02)) watch()
+  }
+  startProcess(world, life, true, handles).then(
+    started => {
+      process = started
+    },
+    error => {
+      failure = error as Error
+    },
+  )
+  await scheduler.run(() => failure !== undefined || scheduler.steps >= killAt || isDrained(world, process), MAX_STEPS)
+  if (failure && (failure as { kind?: string }).kind !== 'unavailable') throw failure
+  const drained = isDrained(world, process)
+  life.alive = false
+  for (const handle of handles) handle.close()
+  disk.crash()
+  return drained
+}
+
+async function drain(world: World): Promise<void> {
+  const { scheduler, plan, disk } = world
+  const life: Life = { alive: true, frozenUntilMs: 0 }
+  disk.heal()
+  const handles: { close(): void }[] = []
+  let process: Process | undefined
+  let failure: Error | undefined
+  let done = false
+  scheduler.onTick = () => refuseMistakes(process)
+  const whole = async () => {
+    process = await startProcess(world, life, false, handles)
+    while (!isDrained(world, process)) await scheduler.sleep(life, 10)
+    const records = plan.retain ? null : await readLog(process)
+    if (records) checkLog(records, plan.ledger, plan.partitions)
+    checkSinks(world)
+    await checkDead(world, process, records)
+    await process.stop()
+  }
+  whole().then(
+    () => {
+      done = true
+    },
+    error => {
+      failure = error as Error
+    },
+  )
+  await scheduler.run(() => done || failure !== undefined, MAX_STEPS + scheduler.steps)
+  for (const handle of handles) handle.close()
+  if (failure) throw failure
+}
