@@ -13,7 +13,13 @@ const fail = (what: string): never => {
 export async function readLog({ log }: Process): Promise<LogRecord[]> {
   const all: LogRecord[] = []
   for (let partition = 0; partition < log.partitions; partition++) {
-    const reader = await log.reader({ consumer: 'check', partition, from: null, signal: new AbortController().signal, untilEnd: true })
+    const reader = await log.reader({
+      consumer: 'check',
+      partition,
+      from: null,
+      signal: new AbortController().signal,
+      untilEnd: true,
+    })
     for await (const batch of reader) all.push(...batch.records)
     await reader[Symbol.asyncDispose]()
   }
@@ -28,17 +34,23 @@ export function checkLog(records: readonly LogRecord[], options: LedgerOptions, 
     const expected = ledgerRecord(options, n)
     const found = copies.get(n) ?? []
     const times = expected.op === 'sweep' ? partitions : 1
-    if (found.length !== times) fail(`change ${n} (${expected.op}) stands ${found.length} times in the log, expected ${times}`)
-    for (const record of found) if (record.key !== expected.key || record.after !== expected.after || record.op !== expected.op) fail(`change ${n} is altered in the log`)
+    if (found.length !== times)
+      fail(`change ${n} (${expected.op}) stands ${found.length} times in the log, expected ${times}`)
+    for (const record of found)
+      if (record.key !== expected.key || record.after !== expected.after || record.op !== expected.op)
+        fail(`change ${n} is altered in the log`)
     if (expected.op !== 'sweep') continue
-    if (new Set(found.map(one => one.partition)).size !== partitions) fail(`sweep ${n} is not in every partition`)
+    if (new Set(found.map(one => one.partition)).size !== partitions)
+      fail(`sweep ${n} is not in every partition`)
     if (new Set(found.map(one => one.below)).size !== 1) fail(`the copies of sweep ${n} differ in below`)
     if (found.some(one => one.below! > one.version)) fail(`sweep ${n} sweeps what comes after it`)
   }
   const byVersion = [...records].sort((a, b) => a.version - b.version)
   for (let i = 1; i < byVersion.length; i++) {
-    if (byVersion[i]!.version === byVersion[i - 1]!.version) fail(`version ${byVersion[i]!.version} was given twice`)
-    if (nOf(byVersion[i]!) < nOf(byVersion[i - 1]!)) fail(`change ${nOf(byVersion[i]!)} has a higher version than ${nOf(byVersion[i - 1]!)}`)
+    if (byVersion[i]!.version === byVersion[i - 1]!.version)
+      fail(`version ${byVersion[i]!.version} was given twice`)
+    if (nOf(byVersion[i]!) < nOf(byVersion[i - 1]!))
+      fail(`change ${nOf(byVersion[i]!)} has a higher version than ${nOf(byVersion[i - 1]!)}`)
   }
   checkPlaces(records)
 }
@@ -50,8 +62,10 @@ function checkPlaces(records: readonly LogRecord[]): void {
   for (const record of records) {
     const place = `${record.topic}/${record.partition}`
     const before = last.get(place)
-    if (before && record.offset !== before.offset + 1) fail(`${place}: offset ${record.offset} follows ${before.offset}`)
-    if (before && record.version <= before.version) fail(`${place}: version ${record.version} follows ${before.version}`)
+    if (before && record.offset !== before.offset + 1)
+      fail(`${place}: offset ${record.offset} follows ${before.offset}`)
+    if (before && record.version <= before.version)
+      fail(`${place}: version ${record.version} follows ${before.version}`)
     last.set(place, record)
     if (record.op === 'sweep') continue
     const key = `${record.topic} ${record.key}`
@@ -67,7 +81,9 @@ export function sqliteRows(path: string): Map<string, { n: number; version: numb
   try {
     for (const table of ['accounts', 'orders']) {
       if (!database.prepare('SELECT 1 FROM sqlite_master WHERE name = ?').get(table)) continue
-      for (const row of database.prepare(`SELECT id, json_extract(document, '$.n') AS n, version FROM ${table}`).all() as { id: string; n: number; version: number }[])
+      for (const row of database
+        .prepare(`SELECT id, json_extract(document, '$.n') AS n, version FROM ${table}`)
+        .all() as { id: string; n: number; version: number }[])
         rows.set(`${table}/${row.id}`, { n: row.n, version: row.version })
     }
   } finally {
@@ -77,28 +93,41 @@ export function sqliteRows(path: string): Map<string, { n: number; version: numb
 }
 
 function same(what: string, found: ReadonlyMap<string, number>, expected: ReadonlyMap<string, number>): void {
-  for (const [key, n] of expected) if (found.get(key) !== n) fail(`${what}: ${key} holds ${found.get(key)}, the source ${n}`)
-  for (const key of found.keys()) if (!expected.has(key)) fail(`${what}: ${key} is a ghost (change ${found.get(key)})`)
+  for (const [key, n] of expected)
+    if (found.get(key) !== n) fail(`${what}: ${key} holds ${found.get(key)}, the source ${n}`)
+  for (const key of found.keys())
+    if (!expected.has(key)) fail(`${what}: ${key} is a ghost (change ${found.get(key)})`)
 }
 
 export function checkSinks({ plan, memory, sqlitePath }: World): void {
   const expected = expectedRows(plan.ledger)
   if (plan.sinks.includes('memory')) same('memory sink', memory.rows(), expected)
-  if (plan.sinks.includes('sqlite')) same('sqlite sink', new Map([...sqliteRows(sqlitePath())].map(([key, row]) => [key, row.n])), expected)
+  if (plan.sinks.includes('sqlite'))
+    same('sqlite sink', new Map([...sqliteRows(sqlitePath())].map(([key, row]) => [key, row.n])), expected)
 }
 
 /** dead letters + sink = input: every bad record once for each sink, and no other. */
-export async function checkDead({ plan }: World, { dead }: Process, records: readonly LogRecord[] | null): Promise<void> {
+export async function checkDead(
+  { plan }: World,
+  { dead }: Process,
+  records: readonly LogRecord[] | null,
+): Promise<void> {
   const letters = await readDeadLetters(dead)
-  const found = letters.map(letter => `${letter.sink} ${(JSON.parse(letter.source) as { n: number }).n}`).sort()
+  const found = letters
+    .map(letter => `${letter.sink} ${(JSON.parse(letter.source) as { n: number }).n}`)
+    .sort()
   const bad: number[] = []
   for (let n = 0; n < plan.ledger.changes; n++) if (ledgerRecord(plan.ledger, n).isBad) bad.push(n)
   const expected = plan.sinks.flatMap(sink => bad.map(n => `${sink} ${n}`)).sort()
-  if (found.join() !== expected.join()) fail(`dead letters: found ${found.join() || 'none'}, expected ${expected.join() || 'none'}`)
-  const places = new Map((records ?? []).filter(isBad).map(one => [`${one.topic}/${one.partition}/${one.offset}`, one]))
+  if (found.join() !== expected.join())
+    fail(`dead letters: found ${found.join() || 'none'}, expected ${expected.join() || 'none'}`)
+  const places = new Map(
+    (records ?? []).filter(isBad).map(one => [`${one.topic}/${one.partition}/${one.offset}`, one]),
+  )
   for (const letter of records ? letters : []) {
     const at = places.get(`${letter.topic}/${letter.partition}/${letter.offset}`)
-    if (at?.source !== letter.source || !letter.topic?.startsWith(`${PIPELINE}.`)) fail(`a dead letter names a place that is not its record's: ${JSON.stringify(letter)}`)
+    if (at?.source !== letter.source || !letter.topic?.startsWith(`${PIPELINE}.`))
+      fail(`a dead letter names a place that is not its record's: ${JSON.stringify(letter)}`)
   }
 }
 

@@ -41,14 +41,27 @@ export function pausedReader<R extends ChangeRecord>(reader: Reader<R>, faults: 
 }
 
 /** Also refuses the ledger's bad records, as a sink would: all or nothing with a position, else the good ones are written (P1). */
-export function pausedWriter<R extends ChangeRecord>(writer: Writer<R>, faults: Faults, refuses: boolean): Writer<R> {
+export function pausedWriter<R extends ChangeRecord>(
+  writer: Writer<R>,
+  faults: Faults,
+  refuses: boolean,
+): Writer<R> {
   const paused: Writer<R> = {
     write: batch =>
       around(faults, 'write', async () => {
         const bad = refuses ? batch.records.filter(isBad) : []
-        const rejected: Rejected<R>[] = bad.map(record => ({ record, stage: 'sim', error: new ConnectorError('data', 'bad') }))
+        const rejected: Rejected<R>[] = bad.map(record => ({
+          record,
+          stage: 'sim',
+          error: new ConnectorError('data', 'bad'),
+        }))
         if (bad.length > 0 && writer.position) return rejected
-        return [...rejected, ...(await writer.write(bad.length > 0 ? { ...batch, records: batch.records.filter(one => !isBad(one)) } : batch))]
+        return [
+          ...rejected,
+          ...(await writer.write(
+            bad.length > 0 ? { ...batch, records: batch.records.filter(one => !isBad(one)) } : batch,
+          )),
+        ]
       }),
     [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
   }

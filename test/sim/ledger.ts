@@ -64,7 +64,8 @@ export function expectedRows(options: LedgerOptions): Map<string, number> {
     if (record.isBad) continue
     const { id } = JSON.parse(record.key) as { id?: number }
     const row = `${record.table.name}/${id}`
-    if (record.op === 'sweep') for (const key of [...rows.keys()]) key.startsWith(`${record.table.name}/`) && rows.delete(key)
+    if (record.op === 'sweep')
+      for (const key of [...rows.keys()]) key.startsWith(`${record.table.name}/`) && rows.delete(key)
     else if (record.op === 'd') rows.delete(row)
     else rows.set(row, n)
   }
@@ -78,11 +79,15 @@ export interface Ledger {
 }
 
 /** `pause`: some other time, perhaps never (the caller's process was killed). */
-export function ledgerOf(options: LedgerOptions, random: Random): Ledger & { reader(from: Offset | null, pause: () => Promise<void>): Reader<ChangeRecord> } {
+export function ledgerOf(
+  options: LedgerOptions,
+  random: Random,
+): Ledger & { reader(from: Offset | null, pause: () => Promise<void>): Reader<ChangeRecord> } {
   let forgotten = 0
   const reader = (from: Offset | null, pause: () => Promise<void>): Reader<ChangeRecord> => {
     let next = from === null ? 0 : (from as { next: number }).next
-    if (next < forgotten) throw new Error(`LOST: opened at ${next}, but the upstream was told to forget all below ${forgotten}`)
+    if (next < forgotten)
+      throw new Error(`LOST: opened at ${next}, but the upstream was told to forget all below ${forgotten}`)
     return {
       async *[Symbol.asyncIterator](): AsyncGenerator<Batch<ChangeRecord>> {
         while (next < options.changes) {

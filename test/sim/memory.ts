@@ -40,6 +40,7 @@ export function memoryStore(): MemoryStore {
       },
       async [Symbol.asyncDispose]() {},
     }),
-    rows: () => new Map([...cells].flatMap(([key, cell]) => (cell.n === null ? [] : [[key, cell.n] as const]))),
+    rows: () =>
+      new Map([...cells].flatMap(([key, cell]) => (cell.n === null ? [] : [[key, cell.n] as const]))),
   }
 }

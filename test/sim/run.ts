@@ -19,7 +19,10 @@ export async function runSeed(seed: number): Promise<Outcome> {
     await drain(world)
     return { steps: world.scheduler.steps, kills }
   } catch (error) {
-    throw new Error(`seed ${seed}, after ${kills} kills: ${(error as Error).message}\nplan ${JSON.stringify(world.plan)}`, { cause: error })
+    throw new Error(
+      `seed ${seed}, after ${kills} kills: ${(error as Error).message}\nplan ${JSON.stringify(world.plan)}`,
+      { cause: error },
+    )
   } finally {
     world.dispose()
   }
@@ -29,22 +32,35 @@ export async function runSeed(seed: number): Promise<Outcome> {
 function refuseMistakes(process: Process | undefined): void {
   for (const task of process?.tasks ?? []) {
     const error = task.error()
-    if (error && MISTAKES.includes(error.kind)) throw new Error(`${task.name} failed (${error.kind}): ${error.message}`, { cause: error.cause ?? error })
+    if (error && MISTAKES.includes(error.kind))
+      throw new Error(`${task.name} failed (${error.kind}): ${error.message}`, {
+        cause: error.cause ?? error,
+      })
   }
 }
 
 function isDrained({ plan, positions }: World, process: Process | undefined): boolean {
-  if (process?.tasks.filter(task => task.name === `${PIPELINE}/source`).some(task => task.state() === 'ended') !== true) return false
+  if (
+    process?.tasks
+      .filter(task => task.name === `${PIPELINE}/source`)
+      .some(task => task.state() === 'ended') !== true
+  )
+    return false
   const ends = process.log.ends()
   return plan.sinks.every(sink =>
-    ends.every(({ topic, partition, end }) => (positions.get(`${PIPELINE}/${sink}/${partition}`)?.next[topic] ?? 0) >= end),
+    ends.every(
+      ({ topic, partition, end }) =>
+        (positions.get(`${PIPELINE}/${sink}/${partition}`)?.next[topic] ?? 0) >= end,
+    ),
   )
 }
 
 function hourly(world: World, process: Process | undefined): void {
   const { random, plan } = world
   if (!process || !plan.retain || !random.chance(0.01)) return
-  const consumers = plan.sinks.flatMap(sink => Array.from({ length: plan.partitions }, (_, partition) => `${PIPELINE}/${sink}/${partition}`))
+  const consumers = plan.sinks.flatMap(sink =>
+    Array.from({ length: plan.partitions }, (_, partition) => `${PIPELINE}/${sink}/${partition}`),
+  )
   process.log.retain(0, consumers).catch(() => {}) // a full disk may fail it; it is tried again
 }
 
@@ -70,7 +86,10 @@ async function liveUntilKilled(world: World): Promise<boolean> {
       failure = error as Error
     },
   )
-  await scheduler.run(() => failure !== undefined || scheduler.steps >= killAt || isDrained(world, process), MAX_STEPS)
+  await scheduler.run(
+    () => failure !== undefined || scheduler.steps >= killAt || isDrained(world, process),
+    MAX_STEPS,
+  )
   if (failure && (failure as { kind?: string }).kind !== 'unavailable') throw failure
   const drained = isDrained(world, process)
   life.alive = false

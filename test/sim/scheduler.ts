@@ -36,6 +36,9 @@ export interface Scheduler {
   readonly steps: number
 }
 
+/** Time passes while somebody works, too: sleepers must not starve. */
+const STEP_MS = 0.2
+
 const settle = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
 export function schedulerOf(random: Random, startMs: number): Scheduler {
@@ -82,6 +85,7 @@ export function schedulerOf(random: Random, startMs: number): Scheduler {
     async run(done, maxSteps) {
       await settle()
       while (!done()) {
+        monotonicMs += STEP_MS
         if (++steps > maxSteps) throw new Error(`no end after ${maxSteps} steps`)
         scheduler.onTick?.()
         waiting = waiting.filter(one => one.life.alive)

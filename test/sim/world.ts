@@ -23,9 +23,9 @@ import { deadLetters } from '../../core/worker/dead-letters.ts'
 import { type Opened, startTask, type Task } from '../../core/worker/task.ts'
 import { type SimDisk, simDisk } from './disk.ts'
 import { type Faults, lost, pausedDead, pausedProgress, pausedReader, pausedWriter } from './faults.ts'
-import { ledgerOf, type LedgerOptions } from './ledger.ts'
+import { type LedgerOptions, ledgerOf } from './ledger.ts'
 import { memoryStore } from './memory.ts'
-import { randomOf, type Random } from './random.ts'
+import { type Random, randomOf } from './random.ts'
 import { type Life, type Scheduler, schedulerOf } from './scheduler.ts'
 
 export const PIPELINE = 'sim'
@@ -111,15 +111,39 @@ export interface Process {
 }
 
 /** `handles`: what the kill leaves of things that are not simulated (files), for the caller to close. */
-export async function startProcess(world: World, life: Life, faulty: boolean, handles: { close(): void }[]): Promise<Process> {
+export async function startProcess(
+  world: World,
+  life: Life,
+  faulty: boolean,
+  handles: { close(): void }[],
+): Promise<Process> {
   const { scheduler, plan } = world
   const disk = world.disk.mount(() => scheduler.step(life))
   const state = openState(join(world.folder, 'state.db'))
   handles.push({ close: () => void (state.open && state.close()) })
   forgetOwners(state)
-  const shared = { disk, clock: scheduler.clock(life), compression: 'none' as const, segmentBytes: plan.segmentBytes, lingerMs: 0, batchBytes: 100_000, log: silent }
-  const log = await openFileLog({ ...shared, directory: '/data/log', name: PIPELINE, partitions: plan.partitions, limitBytes: Number.POSITIVE_INFINITY })
-  const dead = await openEntryLog({ ...shared, directory: '/data/dead', name: `${PIPELINE}.dead`, limitBytes: Number.POSITIVE_INFINITY })
+  const shared = {
+    disk,
+    clock: scheduler.clock(life),
+    compression: 'none' as const,
+    segmentBytes: plan.segmentBytes,
+    lingerMs: 0,
+    batchBytes: 100_000,
+    log: silent,
+  }
+  const log = await openFileLog({
+    ...shared,
+    directory: '/data/log',
+    name: PIPELINE,
+    partitions: plan.partitions,
+    limitBytes: Number.POSITIVE_INFINITY,
+  })
+  const dead = await openEntryLog({
+    ...shared,
+    directory: '/data/dead',
+    name: `${PIPELINE}.dead`,
+    limitBytes: Number.POSITIVE_INFINITY,
+  })
   const stop = new AbortController()
   const workers: Life[] = faulty ? [life, { alive: true, frozenUntilMs: 0 }] : [life]
   const parts = { world, life, log, dead, state, handles, faulty, signal: stop.signal }
@@ -145,7 +169,8 @@ export async function startProcess(world: World, life: Life, faulty: boolean, ha
 }
 
 function shake({ random, plan, scheduler, disk }: World, workers: readonly Life[]): void {
-  if (random.chance(plan.freezeChance)) random.pick(workers).frozenUntilMs = scheduler.nowMs() + random.int(50, 3 * LEASE_MS)
+  if (random.chance(plan.freezeChance))
+    random.pick(workers).frozenUntilMs = scheduler.nowMs() + random.int(50, 3 * LEASE_MS)
   if (random.chance(plan.jumpChance)) scheduler.jump(random.int(-5_000, 5_000))
   if (plan.diskFaults && random.chance(0.003)) disk.fill(random.int(0, 400))
   if (plan.diskFaults && random.chance(0.02)) disk.fill(Number.POSITIVE_INFINITY)
@@ -171,11 +196,28 @@ function tasksOf(parts: Parts): Task[] {
   const clock = world.scheduler.clock(parts.worker)
   const queue = localQueue({ state, clock, leaseMs: LEASE_MS })
   const retry = { maxAttempts: 3, backoffMs: 20, maxBackoffMs: 200 }
-  const common = { pipeline: PIPELINE, owner, queue, clock, random: world.random.next, log: silent, retry, signal }
-  const source = startTask<ChangeRecord>({ ...common, name: `${PIPELINE}/source`, open: context => openSource(parts, context) })
+  const common = {
+    pipeline: PIPELINE,
+    owner,
+    queue,
+    clock,
+    random: world.random.next,
+    log: silent,
+    retry,
+    signal,
+  }
+  const source = startTask<ChangeRecord>({
+    ...common,
+    name: `${PIPELINE}/source`,
+    open: context => openSource(parts, context),
+  })
   const sinks = world.plan.sinks.flatMap(sink =>
     Array.from({ length: world.plan.partitions }, (_, partition) =>
-      startTask<LogRecord>({ ...common, name: `${PIPELINE}/${sink}/${partition}`, open: context => openSink(parts, sink, partition, context) }),
+      startTask<LogRecord>({
+        ...common,
+        name: `${PIPELINE}/${sink}/${partition}`,
+        open: context => openSink(parts, sink, partition, context),
+      }),
     ),
   )
   return [source, ...sinks]
@@ -204,11 +246,22 @@ async function openSource(parts: Parts, context: Context): Promise<Opened<Change
   const from = await resumeAt(writer, noProgress)
   const reader = pausedReader(world.ledger.reader(from, faults.pause), faults)
   const { nowUs } = context.clock
-  const letters = deadLetters<ChangeRecord>({ log: dead, pipeline: PIPELINE, sink: 'source', nowMs: () => nowUs() / 1000, redact: text => text })
+  const letters = deadLetters<ChangeRecord>({
+    log: dead,
+    pipeline: PIPELINE,
+    sink: 'source',
+    nowMs: () => nowUs() / 1000,
+    redact: text => text,
+  })
   return { reader, writer, progress: noProgress, dead: letters }
 }
 
-async function openSink(parts: Parts, sink: 'sqlite' | 'memory', partition: number, context: Context): Promise<Opened<LogRecord>> {
+async function openSink(
+  parts: Parts,
+  sink: 'sqlite' | 'memory',
+  partition: number,
+  context: Context,
+): Promise<Opened<LogRecord>> {
   const { world, log, dead, state, handles } = parts
   const faults = faultsOf(parts)
   let inner: Writer
@@ -220,7 +273,13 @@ async function openSink(parts: Parts, sink: 'sqlite' | 'memory', partition: numb
   const writer = pausedWriter(inner, faults, true)
   const progress = pausedProgress(stateProgress(state, context), faults)
   const from = await resumeAt(writer, progress)
-  const opened = await log.reader({ consumer: context.task, partition, from, maxRecords: world.random.int(1, 9), signal: context.signal })
+  const opened = await log.reader({
+    consumer: context.task,
+    partition,
+    from,
+    maxRecords: world.random.int(1, 9),
+    signal: context.signal,
+  })
   const reader = pausedReader(opened, faults)
   const noted = {
     ...reader,
@@ -232,6 +291,12 @@ async function openSink(parts: Parts, sink: 'sqlite' | 'memory', partition: numb
     },
   }
   const { nowUs } = context.clock
-  const letters = deadLetters({ log: dead, pipeline: PIPELINE, sink, nowMs: () => nowUs() / 1000, redact: text => text })
+  const letters = deadLetters({
+    log: dead,
+    pipeline: PIPELINE,
+    sink,
+    nowMs: () => nowUs() / 1000,
+    redact: text => text,
+  })
   return { reader: noted, writer, progress, dead: pausedDead(letters, faults) }
 }

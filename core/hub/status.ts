@@ -1,0 +1,80 @@
+/** What `status --json`, the API and the page show of the running pipelines. Plain data; nothing secret is in it. */
+import type { LogOffset } from '../log/log.ts'
+import type { Task } from '../worker/task.ts'
+import type { RunningPipeline } from './pipeline.ts'
+
+export interface TaskStatus {
+  readonly name: string
+  readonly state: string
+  readonly records: number
+  readonly lag_records: number
+  readonly lag_seconds: number
+  readonly error: string | null
+  readonly hint: string | null
+  readonly metrics: Readonly<Record<string, number>>
+}
+
+export interface PipelineStatus {
+  readonly name: string
+  /** starting | snapshot | following | failing | halted | ended | stopped */
+  readonly state: string
+  readonly caught_up: boolean
+  readonly tasks: readonly TaskStatus[]
+  readonly dead_letters: number
+  readonly log_bytes: number
+}
+
+export interface Status {
+  readonly pipelines: readonly PipelineStatus[]
+}
+
+/** Records in the log that the sink task has not passed. */
+function lagOf({ log }: RunningPipeline, position: LogOffset | null, partition: number): number {
+  let lag = 0
+  for (const { topic, partition: of, start, end } of log.ends())
+    if (of === partition) lag += end - Math.max(start, position?.next[topic] ?? start)
+  return lag
+}
+
+function taskStatus(task: Task, lagRecords: number, nowMs: number): TaskStatus {
+  const error = task.error()
+  const lastMs = task.metrics.get('last_commit_ms')
+  return {
+    name: task.name,
+    state: task.state(),
+    records: task.metrics.get('records'),
+    lag_records: lagRecords,
+    lag_seconds: lagRecords > 0 && lastMs > 0 ? Math.max(0, Math.round((nowMs - lastMs) / 100) / 10) : 0,
+    error: error?.message ?? null,
+    hint: error?.hint ?? null,
+    metrics: task.metrics.all(),
+  }
+}
+
+/** The worst a task is in is what the pipeline is in. */
+function stateOf(running: RunningPipeline): string {
+  const states = [running.source, ...running.sinks.map(one => one.task)].map(task => task.state())
+  for (const bad of ['halted', 'failing'] as const) if (states.includes(bad)) return bad
+  if (states.every(state => state === 'stopped')) return 'stopped'
+  if (running.source.state() === 'ended') return running.isCaughtUp() ? 'ended' : 'following'
+  if (running.source.state() !== 'running') return 'starting'
+  return running.source.metrics.get('snapshot_running') === 1 ? 'snapshot' : 'following'
+}
+
+export function statusOf(running: readonly RunningPipeline[], nowMs: number): Status {
+  return {
+    pipelines: running.map(one => ({
+      name: one.definition.name,
+      state: stateOf(one),
+      caught_up: one.isCaughtUp(),
+      tasks: [
+        taskStatus(one.source, 0, nowMs),
+        ...one.sinks.map(({ task, partition }) =>
+          taskStatus(task, lagOf(one, one.position(task.name), partition), nowMs),
+        ),
+      ],
+      dead_letters: one.deadCount(),
+      log_bytes: one.log.sizeBytes(),
+    })),
+  }
+}
