@@ -66,6 +66,8 @@ class Copy {
   private tooBig = false
   private failure: Error | null = null
   private isCancelled = false
+  /** ReadyForQuery's: in a transaction or not. */
+  private status: string | null = null
   private giveBack = () => {}
   private cancelTimer: NodeJS.Timeout | undefined
   private readonly onAbort = () => this.stop(new ConnectorError('unavailable', 'the copy was stopped'))
@@ -119,6 +121,8 @@ class Copy {
   private guard(work: () => void): void {
     try {
       work()
+      // Only here: what lies behind the frame is known when the frames are done with what was read.
+      if (this.status !== null) this.ready(this.status)
     } catch (error) {
       // The frames are out of step: the connection is of no further use.
       this.failure ??= error as Error
@@ -130,12 +134,16 @@ class Copy {
     if (type === FRAME.copyData) {
       if (!this.isCancelled) this.row(buffer, start, end)
     } else if (type === FRAME.error) this.failure ??= errorOf(buffer, start, end)
-    else if (type === FRAME.ready) this.ready(String.fromCharCode(buffer[start]!))
+    else if (type === FRAME.ready) {
+      this.status = String.fromCharCode(buffer[start]!)
+      this.frames.pause()
+    }
   }
 
+  /** ReadyForQuery came: the driver goes on from there. */
   private ready(status: string): void {
     const { connection } = inside(this.client)
-    this.frames.pause()
+    this.status = null
     this.giveBack()
     this.giveBack = () => {}
     const done = () => {
@@ -143,12 +151,12 @@ class Copy {
       const rest = this.frames.rest() // a notice, at most
       if (rest.length > 0) connection.stream.emit('data', rest)
     }
-    if (this.options.onRows && !this.isCancelled && !this.failure)
-      void this.hand().then(done, error => {
+    const isLastHanded = !this.options.onRows || this.isCancelled || this.failure
+    ;(isLastHanded ? Promise.resolve() : this.hand())
+      .catch(error => {
         this.failure = error as Error
-        done()
       })
-    else done()
+      .then(done)
   }
 
   private row(buffer: Buffer, start: number, end: number): void {

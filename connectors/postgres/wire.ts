@@ -58,6 +58,8 @@ export function framesOf(onFrame: OnFrame): Frames {
 
   const run = (data: Buffer): void => {
     let at = 0
+    held = []
+    heldBytes = 0
     wanted = 5
     while (!isPaused && at + 5 <= data.length) {
       const length = data.readUInt32BE(at + 1)
