@@ -3,7 +3,6 @@
  * for. A pipeline that fails never stops another: each has its own tasks, and nothing here throws out of a running one.
  */
 import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
-import { ConnectorError } from '../errors.ts'
 import { openEntryLog, openFileLog } from '../log/file.ts'
 import type { ChangeLog, EntryLog, LogOffset } from '../log/log.ts'
 import { nodeDisk } from '../log/node-disk.ts'
@@ -296,7 +295,3 @@ async function retainNowAndThen(running: Running): Promise<void> {
     }
   }
 }
-
-/** Refuses what a definition of another shape would do to an existing log. Used by plan, too. */
-export const notBuilt = (what: string): ConnectorError =>
-  new ConnectorError('config', `${what} is not built yet`)

@@ -1,4 +1,5 @@
 /** What `status --json`, the API and the page show of the running pipelines. Plain data; nothing secret is in it. */
+import type { ConnectorError } from '../errors.ts'
 import type { LogOffset } from '../log/log.ts'
 import type { Task } from '../worker/task.ts'
 import type { RunningPipeline } from './pipeline.ts'
@@ -78,3 +79,24 @@ export function statusOf(running: readonly RunningPipeline[], nowMs: number): St
     })),
   }
 }
+
+/** A pipeline that does not start. */
+export const failedStatus = (name: string, error: ConnectorError): PipelineStatus => ({
+  name,
+  state: 'failing',
+  caught_up: false,
+  tasks: [
+    {
+      name: `${name}/source`,
+      state: 'failing',
+      records: 0,
+      lag_records: 0,
+      lag_seconds: 0,
+      error: error.message,
+      hint: error.hint ?? null,
+      metrics: {},
+    },
+  ],
+  dead_letters: 0,
+  log_bytes: 0,
+})

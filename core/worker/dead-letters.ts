@@ -27,12 +27,16 @@ const isPlaced = (record: ChangeRecord): record is LogRecord => 'offset' in reco
 
 /** A record of a source has no place in the log yet: its position at the source stands for it. */
 function keyOf<R extends ChangeRecord>(sink: string, record: R): string {
-  if (isPlaced(record)) return JSON.stringify({ sink, topic: record.topic, partition: record.partition, offset: record.offset })
+  if (isPlaced(record))
+    return JSON.stringify({ sink, topic: record.topic, partition: record.partition, offset: record.offset })
   const { schema, name } = record.table
   return `{"sink":${JSON.stringify(sink)},"table":${JSON.stringify(`${schema}.${name}`)},"key":${JSON.stringify(record.key)},"source":${record.source}}`
 }
 
-function valueOf<R extends ChangeRecord>({ record, stage, error }: Rejected<R>, { redact, nowMs }: DeadLetterOptions): string {
+function letterOf<R extends ChangeRecord>(
+  { record, stage, error }: Rejected<R>,
+  { redact, nowMs }: DeadLetterOptions,
+): string {
   // A source's record has not passed its transforms (mask!): what they keep from the disk must not come here by another door.
   const isSafe = isPlaced(record)
   return JSON.stringify({
@@ -56,7 +60,13 @@ export function deadLetters<R extends ChangeRecord = LogRecord>(options: DeadLet
     async add(rejected) {
       const timestampMs = Math.floor(nowMs())
       await log.append(
-        rejected.map(one => ({ topic: deadTopic(pipeline), partition: 0, key: keyOf(sink, one.record), value: valueOf(one, options), timestampMs })),
+        rejected.map(one => ({
+          topic: deadTopic(pipeline),
+          partition: 0,
+          key: keyOf(sink, one.record),
+          value: letterOf(one, options),
+          timestampMs,
+        })),
       )
     },
   }
@@ -91,12 +101,25 @@ export interface DeadLetter {
 }
 
 /** Of each key the last (a repeat overwrites), in the order they first came. */
-export async function readDeadLetters(log: { entries(): AsyncIterable<PlacedEntry> }): Promise<readonly DeadLetter[]> {
+export async function readDeadLetters(log: {
+  entries(): AsyncIterable<PlacedEntry>
+}): Promise<readonly DeadLetter[]> {
   const byKey = new Map<string, DeadLetter>()
   for await (const entry of log.entries()) {
-    const place = JSON.parse(entry.key) as { sink: string; topic?: string; partition?: number; offset?: number }
+    const place = JSON.parse(entry.key) as {
+      sink: string
+      topic?: string
+      partition?: number
+      offset?: number
+    }
     const value = JSON.parse(entry.value) as Omit<DeadLetter, 'sink' | 'topic' | 'partition' | 'offset'>
-    byKey.set(entry.key, { sink: place.sink, topic: place.topic ?? null, partition: place.partition ?? null, offset: place.offset ?? null, ...value })
+    byKey.set(entry.key, {
+      sink: place.sink,
+      topic: place.topic ?? null,
+      partition: place.partition ?? null,
+      offset: place.offset ?? null,
+      ...value,
+    })
   }
   return [...byKey.values()]
 }

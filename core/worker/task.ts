@@ -130,7 +130,11 @@ async function attempt<R extends ChangeRecord>(run: Run<R>, first: Lease): Promi
   const { signal, log, name } = run.options
   const stop = new AbortController()
   const lease = { now: first }
-  const context = contextOf(run, lease, AbortSignal.any([signal, stop.signal]))
+  // Linked by hand: on Node 20 a signal of AbortSignal.any can be collected while somebody listens to it.
+  const onStop = () => stop.abort()
+  signal.addEventListener('abort', onStop, { once: true })
+  if (signal.aborted) stop.abort()
+  const context = contextOf(run, lease, stop.signal)
   const renewal = renew(run, lease, stop)
   let opened: Opened<R> | undefined
   try {
@@ -138,7 +142,7 @@ async function attempt<R extends ChangeRecord>(run: Run<R>, first: Lease): Promi
     opened = await run.options.open(context)
     run.state = 'running'
     await pumpOnce(run, opened)
-    if (context.signal.aborted) return 'again'
+    if (stop.signal.aborted) return 'again'
     run.state = 'ended'
     return 'ended'
   } catch (error) {
@@ -150,6 +154,7 @@ async function attempt<R extends ChangeRecord>(run: Run<R>, first: Lease): Promi
     return 'again'
   } finally {
     stop.abort()
+    signal.removeEventListener('abort', onStop)
     await renewal
     await close(run, opened)
   }

@@ -39,7 +39,7 @@ const recordsOf = (chunk: Chunk): ChangeRecord[] =>
 export async function runHandoff(seed: number): Promise<{ records: number; kills: number }> {
   const random = randomOf(seed)
   const scheduler = schedulerOf(random, 0)
-  let life: Life = { alive: true, frozenUntilMs: 0 }
+  let life = { alive: true, frozenUntilMs: 0 }
   const ddl = random.chance(0.5)
   const model = modelOf({
     random,
@@ -214,14 +214,17 @@ function one(
   feed: ReturnType<typeof feedOf>,
   handoff: ReturnType<typeof handoffOf>,
 ): void {
-  if (change.kind === 'message') return handoff.message(change.token)
-  if (change.kind === 'shape') return handoff.disturbed(MODEL_TABLE)
-  if (feed.isSkipping()) return feed.skip()
-  if (change.kind === 'truncate')
-    return feed.truncate([recordOf('{"sweep":"sim.rows"}', null, JSON.stringify(change))], [MODEL_TABLE])
-  const key = `{"id":${change.key}}`
-  const after = change.kind === 'set' ? `{"id":${change.key},"seq":${change.seq}}` : null
-  feed.change([recordOf(key, after, JSON.stringify(change))], MODEL_TABLE, [key], 10)
+  const source = JSON.stringify(change)
+  if (change.kind === 'message') handoff.message(change.token)
+  else if (change.kind === 'shape') handoff.disturbed(MODEL_TABLE)
+  else if (feed.isSkipping()) feed.skip()
+  else if (change.kind === 'truncate')
+    feed.truncate([recordOf('{"sweep":"sim.rows"}', null, source)], [MODEL_TABLE])
+  else {
+    const key = `{"id":${change.key}}`
+    const after = change.kind === 'set' ? `{"id":${change.key},"seq":${change.seq}}` : null
+    feed.change([recordOf(key, after, source)], MODEL_TABLE, [key], 10)
+  }
 }
 
 function append(log: Entry[], record: ChangeRecord): void {

@@ -116,8 +116,13 @@ export function modelOf({ random, pause, sleep, nowMs, keys, ddl, slowCommits }:
       const change = random.chance(0.25) ? remove(key, xid) : put(key, xid)
       if (change) changes.push(change)
     }
-    const release = () => mine.forEach(key => lockedKeys.delete(key))
-    if (changes.length === 0) return release()
+    const release = () => {
+      for (const key of mine) lockedKeys.delete(key)
+    }
+    if (changes.length === 0) {
+      release()
+      return
+    }
     commit(xid, changes)
     if (slowCommits && random.chance(0.3)) invisible.add(xid)
     else release()
@@ -184,7 +189,7 @@ export function modelOf({ random, pause, sleep, nowMs, keys, ddl, slowCommits }:
     }
   }
   for (let key = 1; key <= keys; key++) if (random.chance(0.7)) put(key, 1n)
-  seqs.forEach((_, key) => seqs.set(key, current(key)?.seq ?? 0))
+  for (const key of [...seqs.keys()]) seqs.set(key, current(key)?.seq ?? 0)
   return {
     wal,
     seqs,
@@ -213,7 +218,7 @@ export function modelOf({ random, pause, sleep, nowMs, keys, ddl, slowCommits }:
       }
     },
     settleDown() {
-      ;[...invisible].forEach(reveal)
+      for (const xid of [...invisible]) reveal(xid)
       if (wanted) rewrite()
     },
     disconnect() {

@@ -1,6 +1,6 @@
 /** Runs one seed: lives that are killed, then one without faults, then the checks. Every failure names the seed. */
 import { checkDead, checkLog, checkSinks, readLog, versionWatch } from './check.ts'
-import type { Life } from './scheduler.ts'
+
 import { PIPELINE, type Process, startProcess, type World, worldOf } from './world.ts'
 
 const MAX_STEPS = 60_000
@@ -67,7 +67,7 @@ function hourly(world: World, process: Process | undefined): void {
 /** True: everything was drained before the kill. */
 async function liveUntilKilled(world: World): Promise<boolean> {
   const { scheduler, random, disk } = world
-  const life: Life = { alive: true, frozenUntilMs: 0 }
+  const life = { alive: true, frozenUntilMs: 0 }
   const handles: { close(): void }[] = []
   const killAt = scheduler.steps + random.int(1, random.pick([30, 300, 1_500]))
   const watch = versionWatch(world)
@@ -100,7 +100,7 @@ async function liveUntilKilled(world: World): Promise<boolean> {
 
 async function drain(world: World): Promise<void> {
   const { scheduler, plan, disk } = world
-  const life: Life = { alive: true, frozenUntilMs: 0 }
+  const life = { alive: true, frozenUntilMs: 0 }
   disk.heal()
   const handles: { close(): void }[] = []
   let process: Process | undefined
@@ -124,7 +124,19 @@ async function drain(world: World): Promise<void> {
       failure = error as Error
     },
   )
-  await scheduler.run(() => done || failure !== undefined, MAX_STEPS + scheduler.steps)
+  await scheduler
+    .run(() => done || failure !== undefined, MAX_STEPS + scheduler.steps)
+    .catch(error => {
+      throw new Error(`${(error as Error).message}; ${describe(world, process)}`)
+    })
   for (const handle of handles) handle.close()
   if (failure) throw failure
 }
+
+/** Where everybody stood, for who has to find out why. */
+const describe = ({ positions }: World, process: Process | undefined): string =>
+  JSON.stringify({
+    tasks: process?.tasks.map(task => `${task.name} ${task.state()} ${task.error()?.message ?? ''}`),
+    positions: Object.fromEntries(positions),
+    ends: process?.log.ends(),
+  })

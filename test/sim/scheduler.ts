@@ -9,7 +9,7 @@ import type { Random } from './random.ts'
 
 /** A simulated process. */
 export interface Life {
-  alive: boolean
+  readonly alive: boolean
   /** Virtual ms until which it is frozen (SIGSTOP, a long pause of the collector); then it goes on as if nothing had been. */
   frozenUntilMs: number
 }

@@ -145,13 +145,12 @@ export async function startProcess(
     limitBytes: Number.POSITIVE_INFINITY,
   })
   const stop = new AbortController()
-  const workers: Life[] = faulty ? [life, { alive: true, frozenUntilMs: 0 }] : [life]
+  const workers: Life[] = faulty ? [life, workerOf(life)] : [life]
   const parts = { world, life, log, dead, state, handles, faulty, signal: stop.signal }
   const tasks = workers.flatMap((worker, i) => tasksOf({ ...parts, worker, owner: `worker-${i}` }))
   const guard = scheduler.onTick
   scheduler.onTick = () => {
     guard?.()
-    for (const worker of workers) worker.alive = life.alive
     if (faulty && life.alive) shake(world, workers)
   }
   return {
@@ -167,6 +166,14 @@ export async function startProcess(
     },
   }
 }
+
+/** Lives and dies with its process, and freezes by itself. */
+const workerOf = (process: Life): Life => ({
+  get alive() {
+    return process.alive
+  },
+  frozenUntilMs: 0,
+})
 
 function shake({ random, plan, scheduler, disk }: World, workers: readonly Life[]): void {
   if (random.chance(plan.freezeChance))
@@ -273,6 +280,7 @@ async function openSink(
   const writer = pausedWriter(inner, faults, true)
   const progress = pausedProgress(stateProgress(state, context), faults)
   const from = await resumeAt(writer, progress)
+  if (from !== null) world.positions.set(context.task, from as unknown as LogOffset)
   const opened = await log.reader({
     consumer: context.task,
     partition,

@@ -1,0 +1,251 @@
+/** Commands that look and change nothing: validate, check, plan, status, search, dlq list. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { SearchResult, Sink, SourcePlan } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
+import { runningHub } from '../hub/directory.ts'
+import { readDeadLettersOf, search as searchIn } from '../hub/hub.ts'
+import { lookingContext } from '../hub/looking.ts'
+import { checkAll, planAll } from '../hub/preflight.ts'
+import type { Status } from '../hub/status.ts'
+import { topicOf, upstreamName } from '../pipeline/plan.ts'
+import type { ParsedPipeline } from '../pipeline/schema.ts'
+import { openState } from '../queue/state.ts'
+import { realClock } from '../worker/clock.ts'
+import type { DeadLetter } from '../worker/dead-letters.ts'
+import { ask } from './ask.ts'
+import { complainOf, count, Failed, print, printJson, size, table } from './output.ts'
+import { type CommonOptions, loadHub, loadPipelines, logOf, ownHub, type Setting } from './session.ts'
+
+const never = new AbortController().signal
+
+export function validate(setting: Setting, paths: readonly string[], { json }: CommonOptions): void {
+  const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], json)
+  if (json) printJson({ mistakes: [], pipelines: pipelines.map(({ name, file }) => ({ name, file })) })
+  else for (const { name, file } of pipelines) print(`${file}: ${name} is valid`)
+}
+
+const lookFor = ({ secrets }: Setting, { name }: ParsedPipeline) =>
+  lookingContext(realClock, logOf(secrets, 'silent'), name, never)
+
+export async function check(
+  setting: Setting,
+  paths: readonly string[],
+  { json }: CommonOptions,
+): Promise<void> {
+  const results: { name: string; ok: boolean; error: string | null; hint: string | null }[] = []
+  for (const pipeline of loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], json)) {
+    try {
+      await checkAll(pipeline, lookFor(setting, pipeline))
+      results.push({ name: pipeline.name, ok: true, error: null, hint: null })
+      if (!json) print(`${pipeline.name}: ready`)
+    } catch (error) {
+      if (!(error instanceof ConnectorError)) throw error
+      const redact = (text: string) => setting.secrets.redact(text)
+      results.push({
+        name: pipeline.name,
+        ok: false,
+        error: redact(error.message),
+        hint: error.hint ? redact(error.hint) : null,
+      })
+      if (!json) {
+        print(`${pipeline.name}: not ready`)
+        complainOf(error, redact)
+      }
+    }
+  }
+  if (json) printJson({ pipelines: results })
+  if (results.some(one => !one.ok)) throw new Failed()
+}
+
+interface Planned {
+  readonly name: string
+  readonly reads: readonly {
+    readonly table: string
+    readonly topic: string
+    readonly key: readonly string[]
+    readonly rows: number | null
+  }[]
+  readonly upstream: SourcePlan['upstream']
+  readonly log: { readonly directory: string; readonly partitions: number }
+  readonly sinks: readonly { readonly name: string; readonly type: string; readonly delivery: string }[]
+}
+
+export async function plan(
+  setting: Setting,
+  paths: readonly string[],
+  options: CommonOptions,
+): Promise<void> {
+  const { dataDir } = loadHub(setting, options)
+  const statePath = join(dataDir, 'state.db')
+  const state = existsSync(statePath) ? openState(statePath) : null
+  const plans: Planned[] = []
+  try {
+    for (const pipeline of loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)) {
+      const found = await planAll(pipeline, lookFor(setting, pipeline), state)
+      plans.push(plannedOf(pipeline, found, dataDir))
+    }
+  } finally {
+    state?.close()
+  }
+  if (options.json) printJson({ pipelines: plans })
+  else print(plans.map(planText).join('\n\n'))
+}
+
+const plannedOf = (
+  { name, log, sinks }: ParsedPipeline,
+  { tables, upstream }: SourcePlan,
+  dataDir: string,
+): Planned => ({
+  name,
+  reads: tables.map(({ table: of, rows }) => ({
+    table: `${of.schema}.${of.name}`,
+    topic: topicOf(name, of),
+    key: of.key,
+    rows,
+  })),
+  upstream,
+  log: { directory: join(dataDir, 'logs', name), partitions: log.partitions },
+  sinks: sinks.map(({ name: sink, connector, config }) => ({
+    name: sink,
+    type: connector.name,
+    delivery: (connector as Sink).delivery(config as never),
+  })),
+})
+
+function planText({ name, reads, upstream, log, sinks }: Planned): string {
+  const rows = (n: number | null) => (n === null ? 'unknown rows' : `about ${count(n)} rows`)
+  return [
+    `${name}`,
+    '  reads',
+    indent(
+      table(reads.map(one => [one.table, rows(one.rows), `key ${one.key.join(', ')}`, `→ ${one.topic}`])),
+    ),
+    ...(upstream.length > 0
+      ? [
+          '  at the source',
+          indent(table(upstream.map(one => [one.kind, one.name, one.exists ? 'is there' : 'will be made']))),
+        ]
+      : []),
+    '  log',
+    indent(`${log.directory}, ${log.partitions} partition${log.partitions === 1 ? '' : 's'}`),
+    '  writes',
+    indent(
+      sinks.length === 0
+        ? 'nothing: the topics are the result'
+        : table(sinks.map(one => [one.name, one.type, one.delivery.replaceAll('_', ' ')])),
+    ),
+    `  Nothing was changed. Start it with: millrace up. What it makes upstream is named ${upstreamName(name)}.`,
+  ].join('\n')
+}
+
+const indent = (text: string): string => text.replace(/^/gm, '    ')
+
+export async function status(setting: Setting, options: CommonOptions): Promise<void> {
+  const { dataDir } = loadHub(setting, options)
+  const hub = runningHub(dataDir)
+  if (!hub) {
+    if (options.json) printJson({ pipelines: [] })
+    else print(`No hub runs on ${dataDir}. Start one with: millrace up`)
+    return
+  }
+  const now = await ask<Status>(hub, 'GET', '/api/status')
+  if (options.json) return printJson(now)
+  const rows = now.pipelines.flatMap(pipeline => [
+    [pipeline.name, pipeline.state, `${count(pipeline.dead_letters)} dead letters`, size(pipeline.log_bytes)],
+    ...pipeline.tasks.map(task => [
+      `  ${task.name}`,
+      task.state,
+      `${count(task.records)} records`,
+      task.error
+        ? `error: ${task.error}`
+        : task.lag_records > 0
+          ? `${count(task.lag_records)} behind`
+          : 'no lag',
+    ]),
+  ])
+  print(rows.length > 0 ? table(rows) : 'No pipeline.')
+}
+
+export async function search(
+  setting: Setting,
+  pipeline: string,
+  words: string,
+  options: CommonOptions & { readonly limit?: string; readonly file?: string },
+): Promise<void> {
+  const limit = Math.min(100, Math.max(1, Number(options.limit ?? 10) || 10))
+  const { dataDir } = loadHub(setting, options)
+  const hub = runningHub(dataDir)
+  const found = hub
+    ? await ask<SearchResult>(
+        hub,
+        'GET',
+        `/api/search?pipeline=${encodeURIComponent(pipeline)}&words=${encodeURIComponent(words)}&limit=${limit}`,
+      )
+    : await searchIn(definition(setting, pipeline, options), words, limit)
+  if (options.json) return printJson(found)
+  print(`${count(found.total)} found`)
+  for (const hit of found.hits) print(`${hit.table}/${hit.id}  ${JSON.stringify(hit.document)}`)
+}
+
+/** A pipeline by name among the files; a hub that runs knows its own. */
+export function definition(
+  setting: Setting,
+  name: string,
+  { file, json }: CommonOptions & { readonly file?: string },
+): ParsedPipeline {
+  const pipelines = loadPipelines(setting, [file ?? 'pipelines'], json)
+  const found = pipelines.find(one => one.name === name)
+  if (found) return found
+  throw new ConnectorError(
+    'config',
+    `there is no pipeline "${name}" in ${file ?? 'pipelines'}; there is ${pipelines.map(one => one.name).join(', ')}`,
+    {
+      hint: 'Name its file with --file.',
+    },
+  )
+}
+
+export async function listDeadLetters(
+  setting: Setting,
+  pipeline: string,
+  options: CommonOptions,
+): Promise<void> {
+  const config = loadHub(setting, options)
+  const hub = runningHub(config.dataDir)
+  const letters = hub
+    ? await ask<readonly DeadLetter[]>(
+        hub,
+        'GET',
+        `/api/dead-letters?pipeline=${encodeURIComponent(pipeline)}`,
+      )
+    : await lettersOf(setting, pipeline, config, options)
+  if (options.json) return printJson({ dead_letters: letters })
+  if (letters.length === 0) return print(`${pipeline} has no dead letters.`)
+  print(
+    table(
+      letters.map(one => [
+        new Date(one.at_ms).toISOString(),
+        one.sink,
+        `${one.topic ?? 'source'}/${one.partition ?? '-'}/${one.offset ?? '-'}`,
+        one.key,
+        `${one.stage}: ${one.error}`,
+      ]),
+    ),
+  )
+}
+
+async function lettersOf(
+  setting: Setting,
+  pipeline: string,
+  config: ReturnType<typeof loadHub>,
+  options: CommonOptions,
+): Promise<readonly DeadLetter[]> {
+  if (!existsSync(join(config.dataDir, 'logs', `${pipeline}.dead`))) {
+    throw new ConnectorError('config', `there is no pipeline "${pipeline}" in ${config.dataDir}`, {
+      hint: 'See which there are: millrace status',
+    })
+  }
+  await using owned = ownHub(setting, config, logOf(setting.secrets, options.logLevel ?? 'warn'))
+  return readDeadLettersOf(owned.parts, pipeline)
+}

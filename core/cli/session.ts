@@ -1,0 +1,133 @@
+/**
+ * What every command that works on pipelines needs: the files read and checked, the secrets noted, logs on stderr, and, for
+ * those that own it, the data directory.
+ */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import pino from 'pino'
+import type { Log } from '../connector.ts'
+import { type DataDirectory, openDirectory } from '../hub/directory.ts'
+import { type Hub, openHub } from '../hub/hub.ts'
+import type { HubParts } from '../hub/pipeline.ts'
+import { type HubConfig, parseHub } from '../pipeline/hub-schema.ts'
+import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
+import type { ParsedPipeline, Registry } from '../pipeline/schema.ts'
+import type { Secrets } from '../secrets.ts'
+import { realClock } from '../worker/clock.ts'
+import { BadInput, complain, printJson } from './output.ts'
+
+export interface CommonOptions {
+  readonly hub?: string
+  readonly dataDir?: string
+  readonly json?: boolean
+  readonly logLevel?: string
+}
+
+export interface Setting {
+  readonly connectors: Registry
+  readonly secrets: Secrets
+  readonly env: NodeJS.ProcessEnv
+}
+
+/** JSON lines on stderr (pino), each redacted. */
+export function logOf(secrets: Secrets, level: string): Log {
+  const stream = { write: (line: string) => void process.stderr.write(secrets.redact(line)) }
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream)
+}
+
+const readFile = (path: string): string => readFileSync(path, 'utf8')
+
+/** Files as named; of a directory its *.yaml and *.yml, without hub.yaml. Names nobody can read are mistakes, too. */
+export function filesOf(paths: readonly string[]): string[] {
+  return paths.flatMap(path => {
+    if (!existsSync(path)) {
+      complain(`${path}: there is no such file or directory`)
+      throw new BadInput()
+    }
+    if (!statSync(path).isDirectory()) return [path]
+    const found = readdirSync(path)
+      .filter(name => /\.ya?ml$/.test(name) && !/^hub\.ya?ml$/.test(name))
+      .sort()
+    if (found.length > 0) return found.map(name => join(path, name))
+    complain(`${path}: no pipeline (*.yaml) in this directory`)
+    throw new BadInput()
+  })
+}
+
+/** Every mistake of every file, at once; throws BadInput when there is one. */
+export function loadPipelines(
+  { connectors, secrets, env }: Setting,
+  paths: readonly string[],
+  json = false,
+): readonly ParsedPipeline[] {
+  const files = filesOf(paths).map(path => ({ path: relative('', path) || path, text: readFile(path) }))
+  const { pipelines, mistakes } = parsePipelines(files, { connectors, env, readFile, secrets })
+  if (mistakes.length > 0) refuse(mistakes, secrets, json)
+  return pipelines
+}
+
+export function refuse(mistakes: readonly Mistake[], secrets: Secrets, json: boolean): never {
+  if (json) printJson({ mistakes: mistakes.map(one => ({ ...one, message: secrets.redact(one.message) })) })
+  for (const { file, line, column, message } of mistakes)
+    complain(secrets.redact(`${file}:${line}:${column}: ${message}`))
+  throw new BadInput()
+}
+
+/** hub.yaml of the current directory, or --hub; all of it optional. */
+export function loadHub({ secrets, env }: Setting, { hub, dataDir, json }: CommonOptions): HubConfig {
+  const path = hub ?? 'hub.yaml'
+  if (hub && !existsSync(hub)) {
+    complain(`${hub}: there is no such file`)
+    throw new BadInput()
+  }
+  const text = existsSync(path) ? readFile(path) : ''
+  const { config, mistakes } = parseHub({ path, text }, { env, readFile, secrets })
+  if (mistakes.length > 0) refuse(mistakes, secrets, json === true)
+  return dataDir ? { ...config, dataDir } : config
+}
+
+export interface OwnedHub extends AsyncDisposable {
+  readonly hub: Hub
+  readonly directory: DataDirectory
+  readonly parts: HubParts
+}
+
+/** Takes the data directory and a hub on it. */
+export function ownHub({ secrets }: Setting, config: HubConfig, log: Log): OwnedHub {
+  const directory = openDirectory(config.dataDir)
+  const parts: HubParts = {
+    directory,
+    clock: realClock,
+    random: Math.random,
+    log,
+    redact: text => secrets.redact(text),
+    lingerMs: config.log.lingerMs,
+    batchBytes: config.log.batchBytes,
+  }
+  const hub = openHub(parts)
+  return {
+    hub,
+    directory,
+    parts,
+    async [Symbol.asyncDispose]() {
+      await hub[Symbol.asyncDispose]()
+      directory[Symbol.dispose]()
+    },
+  }
+}
+
+/** Aborts at Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once, and so does a stop that takes longer than `graceMs`. */
+export function stopSignal(graceMs: number): AbortSignal {
+  const stop = new AbortController()
+  const onSignal = () => {
+    if (stop.signal.aborted) process.exit(130)
+    stop.abort()
+    setTimeout(() => {
+      complain('stopping took too long; what was written is safe, the rest is read again at the next start')
+      process.exit(1)
+    }, graceMs).unref()
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return stop.signal
+}

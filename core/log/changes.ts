@@ -1,0 +1,165 @@
+/**
+ * The one writer of a log of changes (V1): numbers records in log order, chooses topic and partition, and appends batch, offset
+ * and last number as one frame. The newest writer of a task fences the ones before it (P2).
+ */
+import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../connector.ts'
+import { ConnectorError, Fenced } from '../errors.ts'
+import type { ChangeRecord, Json, Table } from '../record.ts'
+import { type BlockBuilder, blockBuilder, putRecord, storedBlock } from './journal.ts'
+import { partitionOf } from './partition.ts'
+import type { Build, Segments } from './segments.ts'
+import { encodeValue } from './value.ts'
+
+export interface ChangesOptions {
+  readonly segments: Segments
+  readonly name: string
+  readonly partitions: number
+  readonly compression: 'lz4' | 'none'
+  /** Task → the epoch of its newest writer. */
+  readonly owners: Map<string, number>
+}
+
+/** A reader opens a block at a time: this bounds its memory. */
+const BLOCK_BYTES = 256 * 1024
+const DAY_US = 86_400_000_000
+
+export const topicName = (pipeline: string, { schema, name }: Table): string =>
+  `${pipeline}.${clean(schema)}.${clean(name)}`
+const clean = (name: string): string => name.replace(/[^A-Za-z0-9_-]/g, '_')
+
+export async function openChanges(
+  options: ChangesOptions,
+  context: Context,
+  floor: number,
+): Promise<Writer<ChangeRecord>> {
+  const { segments, owners } = options
+  assertLease(context)
+  const state: State = { options, context, last: floor, offset: null, topics: new WeakMap() }
+  // The claim goes through the queue: a write of the owner before is either wholly in front of it or fenced (L1, P2).
+  await segments.append(0, () => claim(state))
+  return {
+    async write(batch): Promise<readonly Rejected<ChangeRecord>[]> {
+      assertLease(context)
+      refuseFenced(owners, context)
+      let last = state.last
+      await segments.append(batch.records.length * 300, () => {
+        refuseFenced(owners, context)
+        const built = build(state, batch)
+        last = built.task!.last
+        return built
+      })
+      state.last = last
+      return []
+    },
+    position: async () => state.offset,
+    async [Symbol.asyncDispose]() {},
+  }
+}
+
+function refuseFenced(owners: ReadonlyMap<string, number>, { task, epoch }: Context): void {
+  const newest = owners.get(task) ?? 0
+  if (newest > epoch) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)
+}
+
+/** Stores our epoch beside the position as it is, and takes both up. */
+function claim(state: State): Build {
+  const { segments, owners } = state.options
+  const { task, epoch, clock } = state.context
+  const stored = segments.tasks.get(task)
+  const newest = Math.max(owners.get(task) ?? 0, stored?.epoch ?? 0)
+  if (epoch <= newest) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)
+  state.last = Math.max(stored?.last ?? 0, state.last)
+  state.offset = stored?.offset ?? null
+  if (state.last > clock.nowUs() + DAY_US) {
+    throw new ConnectorError(
+      'config',
+      `the last version of ${task} is ${state.last}, more than a day ahead of this machine's clock (${clock.nowUs()})`,
+      {
+        hint: "Set the machine's clock. Versions are microseconds: a clock that was ahead has numbered the log into the future.",
+      },
+    )
+  }
+  owners.set(task, epoch)
+  return { task: { task, epoch, offset: state.offset, last: state.last }, blocks: [] }
+}
+
+interface State {
+  readonly options: ChangesOptions
+  readonly context: Context
+  last: number
+  /** The position that was found. */
+  offset: Json
+  readonly topics: WeakMap<Table, string>
+}
+
+interface OpenBlock {
+  readonly topic: string
+  readonly partition: number
+  readonly schema: number
+  readonly builder: BlockBuilder
+}
+
+function topicOf({ options, topics }: State, table: Table): string {
+  let topic = topics.get(table)
+  if (topic === undefined) {
+    topic = topicName(options.name, table)
+    topics.set(table, topic)
+  }
+  return topic
+}
+
+function build(state: State, batch: Batch<ChangeRecord>): Build {
+  const { options, context } = state
+  const { partitions } = options
+  const nowUs = context.clock.nowUs()
+  const blocks: Build['blocks'][number][] = []
+  const open = new Map<Table, (OpenBlock | undefined)[]>()
+  let last = state.last
+  const put = (record: ChangeRecord, partition: number, version: number, below: number) => {
+    let ofTable = open.get(record.table)
+    if (!ofTable) {
+      ofTable = []
+      open.set(record.table, ofTable)
+    }
+    let block = ofTable[partition]
+    if (!block) {
+      block = begin(state, record.table, partition)
+      ofTable[partition] = block
+    }
+    putRecord(block.builder, version, record.commitMs, record.key, encodeValue(record, below))
+    if (block.builder.used < BLOCK_BYTES) return
+    blocks.push(seal(state, block))
+    ofTable[partition] = undefined
+  }
+  for (const record of batch.records) {
+    last = Math.max(last + 1, nowUs)
+    if (record.op !== 'sweep')
+      put(record, record.table.key.length === 0 ? 0 : partitionOf(record.key, partitions), last, last)
+    else {
+      const below = last // of all its copies the smallest number
+      for (let partition = 0; partition < partitions; partition++)
+        put(record, partition, partition === 0 ? last : ++last, below)
+    }
+  }
+  for (const ofTable of open.values()) for (const block of ofTable) if (block) blocks.push(seal(state, block))
+  if (last > Number.MAX_SAFE_INTEGER)
+    throw new ConnectorError('config', `versions have passed 2^53 (${last})`, {
+      hint: 'Start the pipeline anew: millrace delete NAME --yes.',
+    })
+  return { task: { task: context.task, epoch: context.epoch, offset: batch.offset as Json, last }, blocks }
+}
+
+function begin(state: State, table: Table, partition: number): OpenBlock {
+  const { segments } = state.options
+  const topic = topicOf(state, table)
+  return { topic, partition, schema: segments.schemaId(table), builder: blockBuilder() }
+}
+
+function seal({ options }: State, { topic, partition, schema, builder }: OpenBlock): Build['blocks'][number] {
+  const { bytes, codec, crc } = storedBlock(builder, options.compression)
+  const first = options.segments.allocate(topic, partition, builder.count)
+  return {
+    meta: [topic, partition, schema, first, builder.count, builder.used, bytes.length, codec, crc],
+    bytes,
+  }
+}
