@@ -102,6 +102,8 @@ export interface CatalogTable {
   readonly key: readonly string[]
   /** Without generated columns, in the order of the table. */
   readonly columns: readonly Column[]
+  /** Never read: their values are not in the log. */
+  readonly generated: readonly string[]
   readonly rows: number
   readonly leaves: readonly Leaf[]
 }
@@ -172,13 +174,15 @@ export async function describeTables(
   return oids.flatMap(oid => {
     const table = tables.find(one => one.oid === oid)
     if (!table) return []
+    const own = columns.filter(column => column.table === oid)
     const below = leaves.filter(leaf => leaf.root === oid)
     return {
       ...table,
       key: table.key ?? [],
-      columns: columns
-        .filter(column => column.table === oid)
+      columns: own
+        .filter(column => !column.isGenerated)
         .map(({ name, type }) => ({ name, oid: type, type: types.get(type) ?? TEXT })),
+      generated: own.filter(column => column.isGenerated).map(({ name }) => name),
       rows: below.reduce((sum, leaf) => sum + rowsOf(leaf), 0),
       leaves: below.map(({ root: _, tuples: __, ...leaf }) => ({
         ...leaf,
@@ -189,7 +193,9 @@ export async function describeTables(
   })
 }
 
-type TableRow = Omit<CatalogTable, 'key' | 'columns' | 'rows' | 'leaves'> & { key: string[] | null }
+type TableRow = Omit<CatalogTable, 'key' | 'columns' | 'generated' | 'rows' | 'leaves'> & {
+  key: string[] | null
+}
 const TABLES = `
 SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence AS persistence, c.relreplident AS identity,
   (SELECT array_agg(a.attname::text ORDER BY k.place)
@@ -202,10 +208,11 @@ interface ColumnRow {
   table: number
   name: string
   type: number
+  isGenerated: boolean
 }
 const COLUMNS = `
-SELECT attrelid AS table, attname AS name, atttypid AS type FROM pg_attribute
-WHERE attrelid = ANY($1::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum`
+SELECT attrelid AS table, attname AS name, atttypid AS type, attgenerated <> '' AS "isGenerated" FROM pg_attribute
+WHERE attrelid = ANY($1::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum`
 
 type LeafRow = Omit<Leaf, 'blocks' | 'filenode'> & {
   root: number
@@ -260,26 +267,28 @@ export async function resolveTypes(
   return types
 }
 
-/** Of all columns in the order of `wire` (a Relation's), or, without it, of the taken columns: for COPY. */
+/**
+ * Of the columns of `wire` (a Relation's), or, without it, of the taken columns: for COPY. The log may be older than the
+ * catalog: a column that is gone since is taken as the wire has it. `types` (resolveTypes of the wire's oids) tells apart
+ * domains and arrays of such a column; without it they are text.
+ */
 export function planOf(
   table: CatalogTable,
   columns: PostgresConfig['columns'],
-  wire?: readonly { readonly name: string }[],
+  wire?: readonly { readonly name: string; readonly oid: number }[],
+  types?: ReadonlyMap<number, PgType>,
 ): RowPlan {
-  const { schema, name, key } = table
-  const isTaken = (column: string) => key.includes(column) || takesColumn(columns, schema, name, column)
+  const { schema, name, key, generated } = table
+  const isTaken = (column: string) =>
+    !generated.includes(column) && (key.includes(column) || takesColumn(columns, schema, name, column))
   const of = wire ?? table.columns.filter(column => isTaken(column.name))
   return rowPlan(
     schema,
     name,
     key,
-    of.map(column => {
-      const known = table.columns.find(one => one.name === column.name)
-      return {
-        name: column.name,
-        type: known?.type ?? TEXT,
-        isTaken: known !== undefined && isTaken(column.name),
-      }
+    of.map(({ name: column, oid }) => {
+      const known = table.columns.find(one => one.name === column && one.oid === oid)
+      return { name: column, type: known?.type ?? types?.get(oid) ?? typeOf(oid), isTaken: isTaken(column) }
     }),
   )
 }

@@ -69,6 +69,8 @@ class Copy {
   /** ReadyForQuery's: in a transaction or not. */
   private status: string | null = null
   private giveBack = () => {}
+  /** Resolves when the server has taken the cancel. */
+  private cancelled: Promise<void> = Promise.resolve()
   private cancelTimer: NodeJS.Timeout | undefined
   private readonly onAbort = () => this.stop(new ConnectorError('unavailable', 'the copy was stopped'))
   private readonly frames = framesOf((type, buffer, start, end) => this.frame(type, buffer, start, end))
@@ -151,8 +153,9 @@ class Copy {
       const rest = this.frames.rest() // a notice, at most
       if (rest.length > 0) connection.stream.emit('data', rest)
     }
+    // A cancel that is still on its way would hit the next statement.
     const isLastHanded = !this.options.onRows || this.isCancelled || this.failure
-    ;(isLastHanded ? Promise.resolve() : this.hand())
+    ;(isLastHanded ? this.cancelled : this.hand())
       .catch(error => {
         this.failure = error as Error
       })
@@ -209,7 +212,7 @@ class Copy {
     this.rows = []
     const socket = inside(this.client).connection.stream
     this.cancelTimer = setTimeout(() => socket.destroy(), 5_000)
-    cancel(this.client)
+    this.cancelled = cancel(this.client)
   }
 
   private finish(error: Error | null): void {
@@ -225,7 +228,7 @@ class Copy {
 }
 
 /** CancelRequest, on a connection of its own; PostgreSQL takes it without TLS and without login, and answers by closing. */
-function cancel(client: pg.Client): void {
+function cancel(client: pg.Client): Promise<void> {
   const { connection, processID, secretKey } = inside(client)
   const { remoteAddress, remotePort } = connection.stream
   const request = Buffer.alloc(16)
@@ -235,14 +238,14 @@ function cancel(client: pg.Client): void {
   request.writeInt32BE(secretKey ?? 0, 12)
   if (remoteAddress === undefined || remotePort === undefined) {
     connection.stream.destroy()
-    return
+    return Promise.resolve()
   }
   const socket = connectSocket(remotePort, remoteAddress)
   socket.on('error', () => connection.stream.destroy())
-  socket.on('close', () => socket.destroy())
-  socket.setTimeout(5_000, () => socket.destroy())
+  socket.setTimeout(4_000, () => socket.destroy())
   socket.resume()
   socket.write(request)
+  return new Promise(done => socket.on('close', () => done()))
 }
 
 const TAB = 9
