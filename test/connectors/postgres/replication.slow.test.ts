@@ -89,8 +89,8 @@ describe('replication', () => {
     expect(changes.map(({ op, key, oldKey, after }) => [op, key, oldKey, after])).toEqual([
       ['c', '{"id":1,"at":"2026-01-05"}', null, '{"id":1,"at":"2026-01-05","note":"a"}'],
       ['c', '{"id":2,"at":"2026-02-05"}', null, '{"id":2,"at":"2026-02-05","note":"b"}'],
-      // At this point of the log `note` is still there, and the catalog no longer knows it.
-      ['u', '{"id":1,"at":"2026-01-05"}', null, '{"id":1,"at":"2026-01-05","more":"1.50"}'],
+      // At this point of the log `note` is still there, though the catalog no longer knows it.
+      ['u', '{"id":1,"at":"2026-01-05"}', null, '{"id":1,"at":"2026-01-05","note":"a","more":"1.50"}'],
       ['d', '{"id":1,"at":"2026-01-05"}', null, null],
       ['c', '{"id":1,"at":"2026-02-06"}', null, '{"id":1,"at":"2026-02-06","more":"1.50"}'],
     ])
@@ -179,7 +179,8 @@ describe('replication', () => {
     let data = 0
     const one = await startReplication(server, { ...none, slot: 'named', publication, onData: () => data++ })
     await server.sql('INSERT INTO named VALUES (1)')
-    while (data < 3) await sleep(5)
+    for (let i = 0; data < 3 && i < 1000; i++) await sleep(5)
+    expect(data).toBeGreaterThan(2)
     await expect(startReplication(server, { ...none, slot: 'named', publication })).rejects.toMatchObject({
       kind: 'unavailable',
       message: expect.stringContaining('is active for PID'),
