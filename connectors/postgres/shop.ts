@@ -4,6 +4,7 @@
  */
 import type pg from 'pg'
 import { ConnectorError } from '../../core/errors.ts'
+import { connect } from './connect.ts'
 
 /** Stands as the schema's comment: how a later start knows its own. */
 const MARK = 'Made by the Millrace demo. Drop it with: DROP SCHEMA shop CASCADE'
@@ -49,7 +50,7 @@ INSERT INTO shop.reviews SELECT i, 1 + abs(hashint4extended(i, 14) % ${products}
 ANALYZE shop.categories; ANALYZE shop.products; ANALYZE shop.reviews;`
 
 /** Makes the shop unless it is there. Throws `config` when a schema `shop` is there that the demo did not make. */
-export async function prepareShop(client: pg.ClientBase, products: number): Promise<'made' | 'kept'> {
+async function prepareShop(client: pg.ClientBase, products: number): Promise<'made' | 'kept'> {
   const found = await client.query<{ comment: string | null }>(
     `SELECT obj_description(oid, 'pg_namespace') AS comment FROM pg_namespace WHERE nspname = 'shop'`,
   )
@@ -72,7 +73,7 @@ export async function prepareShop(client: pg.ClientBase, products: number): Prom
 }
 
 /** One change of one row, the n-th: prices, stock, names, new and withdrawn reviews, a product gone and another come. */
-export async function changeShop(client: pg.ClientBase, n: number, products: number): Promise<void> {
+async function changeShop(client: pg.ClientBase, n: number, products: number): Promise<void> {
   const product = 1 + Math.abs((n * 7919) % products)
   const at = "updated_at = date_trunc('second', now())"
   const kind = n % 10
@@ -104,13 +105,31 @@ const EXPECTED: Readonly<Record<string, string>> = {
   reviews: `SELECT id::text, jsonb_build_object('id', id, 'product_id', product_id, 'author', author, 'rating', rating, 'body', body,
     'created_at', to_char(created_at AT TIME ZONE 'UTC', ${WHOLE_SECOND}))::text AS document FROM shop.reviews`,
 }
-export const SHOP_TABLES: readonly string[] = Object.keys(EXPECTED)
+const SHOP_TABLES: readonly string[] = Object.keys(EXPECTED)
 
 /** What the index must hold of a table, made by SQL alone: id → JSON text. */
-export async function expectedDocuments(
-  client: pg.ClientBase,
-  table: string,
-): Promise<ReadonlyMap<string, string>> {
+async function expectedDocuments(client: pg.ClientBase, table: string): Promise<ReadonlyMap<string, string>> {
   const { rows } = await client.query<{ id: string; document: string }>(EXPECTED[table]!)
   return new Map(rows.map(row => [row.id, row.document]))
+}
+
+export interface Shop extends AsyncDisposable {
+  readonly tables: readonly string[]
+  /** Makes the shop unless it is there. Throws `config` when a schema `shop` is there that the demo did not make. */
+  prepare(): Promise<'made' | 'kept'>
+  /** One change of one row, the n-th. */
+  change(n: number): Promise<void>
+  /** What the index must hold of a table, made by SQL alone: id → JSON text. */
+  expected(table: string): Promise<ReadonlyMap<string, string>>
+}
+
+export async function openShop(url: string, products: number): Promise<Shop> {
+  const client = await connect({ url }, { applicationName: 'millrace demo' })
+  return {
+    tables: SHOP_TABLES,
+    prepare: () => prepareShop(client, products),
+    change: n => changeShop(client, n, products),
+    expected: table => expectedDocuments(client, table),
+    [Symbol.asyncDispose]: () => client.end(),
+  }
 }

@@ -21,7 +21,8 @@ export function complainOf(error: ConnectorError, redact: (text: string) => stri
 /** Columns padded to the widest cell. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = []
-  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)))
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
   return rows
     .map(row =>
       row
