@@ -70,13 +70,14 @@ export function readYaml({ path, text: given }: YamlFile, sources: ReferenceSour
   const documents = documentsOf(text, lines, report)
   const syntax = documents.flatMap(one => syntaxMistakes(one, text))
   for (const { at, message } of syntax) report(at, message)
+  const isBroken = mistakes.length > 0
   if (documents.length > 1)
     report(
       documents[1]!.contents?.range[0] ?? documents[1]!.range[0],
       'a second document (after ---) in one file: write it to a file of its own',
     )
   const root = documents[0]?.contents
-  if (!root || mistakes.length > 0) return { tree: null, mistakes, mistakeAt }
+  if (!root || isBroken) return { tree: null, mistakes, mistakeAt }
   const building: Building = {
     document: documents[0]!,
     text,
@@ -200,7 +201,13 @@ function leafOf(
     const inSource = source.indexOf(value.slice(mistake.at, mistake.at + 8))
     report(at + Math.max(inSource, 0), mistake.message)
   }
-  return { kind: 'leaf', at, value: filled.text, source, filled: filled.isFilled ? filled : null }
+  return {
+    kind: 'leaf',
+    at,
+    value: filled.text,
+    source,
+    filled: filled.isFilled || filled.mistakes.length > 0 ? filled : null,
+  }
 }
 
 type Entries = Map<string, { at: number; tree: Tree }>

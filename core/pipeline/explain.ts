@@ -1,7 +1,7 @@
 /** Zod's issues in words, each at its place in the tree: where, which value, what it must be, the name that was meant. */
 import type { z } from 'zod'
 import type { Tree } from './document.ts'
-import { oneOf, suggestion } from './mistake.ts'
+import { nearest, oneOf, suggestion } from './mistake.ts'
 import { type NotBuilt, placeOf } from './not-built.ts'
 import { childOf, innerOf, keysAt } from './zod-shape.ts'
 
@@ -39,8 +39,21 @@ interface Said {
   readonly message: string
 }
 
-export const explain = (issues: readonly Issue[], context: Explaining): readonly Said[] =>
-  issues.flatMap(issue => explained(issue, context))
+export function explain(issues: readonly Issue[], context: Explaining): readonly Said[] {
+  const unknown = new Set(
+    issues.filter(one => one.code === 'unrecognized_keys').map(one => placeAt(one.path)),
+  )
+  return issues
+    .filter(issue => {
+      // A mapping with a wrong key is not also told that it lacks the right one; nor a text that could not be filled.
+      if (issue.code === 'custom' && unknown.has(placeAt(issue.path))) return false
+      const { tree } = find(context.tree, issue.path)
+      return !(tree?.kind === 'leaf' && tree.filled && tree.filled.mistakes.length > 0)
+    })
+    .flatMap(issue => explained(issue, context))
+}
+
+const placeAt = (path: readonly PropertyKey[]): string => JSON.stringify(path.map(String))
 
 function explained(issue: Issue, context: Explaining): readonly Said[] {
   const { code, path } = issue
@@ -49,7 +62,7 @@ function explained(issue: Issue, context: Explaining): readonly Said[] {
   if (!found.tree) return [missing(issue, context)]
   if (code === 'invalid_key') {
     const key = String(path.at(-1))
-    const why = issue.issues?.[0] ? mustBe(issue.issues[0], '') : 'cannot be a key here'
+    const why = issue.issues?.[0] ? mustBe(issue.issues[0], '', '', context) : 'cannot be a key here'
     return [{ at: found.keyAt, message: `"${key}" in ${pathText(path.slice(0, -1))}: ${why}` }]
   }
   if (code === 'invalid_union' && issue.errors?.length) return explainedUnion(issue, context)
@@ -97,18 +110,24 @@ function missing({ path }: Issue, context: Explaining): Said {
 function valueText(issue: Issue, tree: Tree, context: Explaining): string {
   const { path } = issue
   const place = placeOf(path)
-  const { value } = tree.kind === 'leaf' ? tree : { value: undefined }
   const where = path.length === 0 ? 'the file' : pathText(path)
-  const shown = shownValue(tree, path, context)
-  if (typeof value === 'string' && context.notBuilt.values[place]?.includes(value))
-    return `${where} is ${shown}: not built yet${issue.options || issue.values ? `; there is ${optionsOf(issue).join(', ')}` : ''}`
+  if (tree.kind !== 'leaf' && issue.code !== 'invalid_type' && issue.code !== 'invalid_union')
+    return `${where} ${mustBe(issue, '', place, context)}`
+  const value = tree.kind === 'leaf' ? tree.value : undefined
+  if (tree.kind === 'leaf' && isSecretAt(path, context))
+    return `${where} ${mustBe(issue, '', place, context)} (its value is a secret, and not shown)`
+  const shown = shownValue(tree)
+  if (typeof value === 'string' && context.notBuilt.values[place]?.includes(value)) {
+    const built = optionsOf(issue).join(', ')
+    return `${where} is ${shown}: not built yet${built === '' ? '' : `; there is ${built}`}`
+  }
   if (place.endsWith('.only[]') && typeof value === 'string' && !value.includes('.'))
     return `${where} is ${shown}: must be schema.table; documents are not built yet`
   const quotes =
     issue.expected === 'string' && tree.kind === 'leaf' && value !== null && shown === tree.source
       ? `; in quotes it is one: "${tree.source}"`
       : ''
-  return `${where} is ${shown}: ${mustBe(issue, typeof value === 'string' ? value : '')}${quotes}`
+  return `${where} is ${shown}: ${mustBe(issue, typeof value === 'string' ? value : '', place, context)}${quotes}`
 }
 
 const optionsOf = ({ values, options }: Issue): readonly string[] => (values ?? options ?? []).map(String)
@@ -126,7 +145,7 @@ const NOUNS: Readonly<Record<string, string>> = {
 }
 const nounOf = (expected: string | undefined): string => NOUNS[expected ?? ''] ?? `${expected}`
 
-function mustBe(issue: Issue, value: string): string {
+function mustBe(issue: Issue, value: string, place: string, context: Explaining): string {
   if (issue.message !== NO_WORDS) return issue.message
   switch (issue.code) {
     case 'invalid_type':
@@ -136,7 +155,7 @@ function mustBe(issue: Issue, value: string): string {
       return `must be ${oneOf(options)}${near(value, options)}`
     }
     case 'invalid_union':
-      return unionMustBe(issue, value)
+      return unionMustBe(issue, value, place, context)
     case 'too_small':
     case 'too_big':
       return bound(issue)
@@ -154,13 +173,17 @@ const near = (value: string, options: readonly string[]): string => {
   return said.includes('did you mean') ? said : ''
 }
 
-function unionMustBe(issue: Issue, value: string): string {
-  if (issue.discriminator !== undefined) {
-    const options = optionsOf(issue)
-    return `there is no such ${issue.discriminator}${suggestion(value, options, 'there is')}`
+function unionMustBe(issue: Issue, value: string, place: string, { notBuilt }: Explaining): string {
+  if (issue.discriminator === undefined) {
+    const nouns = (issue.errors ?? []).map(branch => nounOf(branch[0]?.expected))
+    return `must be ${oneOf([...new Set(nouns)])}`
   }
-  const nouns = (issue.errors ?? []).map(branch => branch[0]).map(one => nounOf(one?.expected))
-  return `must be ${oneOf([...new Set(nouns)])}`
+  const options = optionsOf(issue)
+  const noun = place === 'source.type' ? 'source' : 'sink'
+  const planned = nearest(value, options) === null ? nearest(value, notBuilt.values[place] ?? []) : null
+  return planned === null
+    ? `there is no such ${noun}${suggestion(value, options, 'there is')}`
+    : `"${planned}" is not built yet; there is ${options.join(', ')}`
 }
 
 function bound({ code, origin, minimum, maximum, inclusive, format }: Issue): string {
@@ -177,10 +200,9 @@ function bound({ code, origin, minimum, maximum, inclusive, format }: Issue): st
 const LONGEST_SHOWN = 60
 
 /** The value as it stands in the file; what came from outside by its reference, secrets not at all. */
-function shownValue(tree: Tree, path: readonly PropertyKey[], context: Explaining): string {
+function shownValue(tree: Tree): string {
   if (tree.kind !== 'leaf') return tree.kind === 'list' ? 'a list' : 'a mapping'
   if (tree.value === null && tree.filled === null) return 'empty'
-  if (isSecretAt(path, context)) return 'a secret'
   if (tree.filled && tree.filled.fromFiles.length > 0) return tree.source
   const shown = typeof tree.value === 'string' ? JSON.stringify(cut(tree.value)) : cut(tree.source)
   return tree.filled ? `${shown} (from ${cut(tree.source)})` : shown

@@ -32,7 +32,9 @@ export function nearest(word: string, names: Iterable<string>): string | null {
   const wanted = folded(word)
   if (wanted.length > 60) return null
   for (const name of names) {
-    const distance = editDistance(wanted, folded(name))
+    // "elastic" for "elasticsearch": whoever begins a long name rightly means it.
+    const begins = wanted.length >= 4 && folded(name).startsWith(wanted)
+    const distance = begins ? 1 : editDistance(wanted, folded(name))
     const allowed = Math.max(1, Math.floor(Math.max(wanted.length, name.length) / 3))
     if (distance > allowed || distance >= Math.max(wanted.length, 1) || distance >= bestDistance) continue
     best = name

@@ -37,8 +37,8 @@ function lastQuote(document: Parsed, text: string): number {
 }
 
 function inWords(code: string, message: string, line: string, slice: string): string {
-  if (/[[{,].*\$\{/.test(line) && !code.startsWith('TAB'))
-    return `cannot be read: ${QUOTE_REFERENCE}: "\${table}"`
+  const reference = code.startsWith('TAB') ? null : line.match(/[[{,].*?(\$\{[^}]*\}?)/)
+  if (reference) return `cannot be read: ${QUOTE_REFERENCE}: "${reference[1]}"`
   if (message.startsWith('Missing closing')) return 'a quote is opened here and never closed'
   if (message.startsWith('Flow')) return 'a [ or { before this line is not closed'
   if (message.includes('block-seq-ind on same line'))
