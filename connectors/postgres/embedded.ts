@@ -276,8 +276,8 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-/** A server that outlived a kill -9 of ours would hold the data directory. */
-async function stopOrphan(directory: string): Promise<void> {
+/** A server that outlived a kill -9 of ours would hold the data directory. Only a server of this directory is ended. */
+export async function stopOrphan(directory: string): Promise<void> {
   const pid = Number(pidFile(directory)[0])
   if (!Number.isSafeInteger(pid) || pid <= 1 || !isAlive(pid)) return
   if (!isServerOf(pid, directory)) return rmSync(join(directory, 'postmaster.pid')) // the number went to somebody else

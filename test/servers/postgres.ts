@@ -1,9 +1,13 @@
 /** A real PostgreSQL for a test, on a free port, with its data in the folder for temporary files. `await using` ends it. */
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../connectors/postgres/embedded.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+  stopOrphan,
+} from '../../connectors/postgres/embedded.ts'
 
 export interface PostgresOptions {
   readonly settings?: Readonly<Record<string, string | number>>
@@ -43,8 +47,27 @@ const DEFAULTS = {
   shared_buffers: '64MB',
 }
 
+const PREFIX = 'millrace-test-postgres-'
+
+/** What tests left behind that were killed: their servers run on, and their data stays. */
+async function sweep(): Promise<void> {
+  for (const name of readdirSync(tmpdir()).filter(one => one.startsWith(PREFIX))) {
+    const root = join(tmpdir(), name)
+    try {
+      process.kill(Number(readFileSync(join(root, 'owner'), 'utf8')), 0)
+    } catch (error) {
+      // No such file: it is being made at this moment.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') continue
+      await stopOrphan(join(root, 'data')).catch(() => undefined)
+      rmSync(root, { recursive: true, force: true })
+    }
+  }
+}
+
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
-  const root = mkdtempSync(join(tmpdir(), 'millrace-test-postgres-'))
+  const root = mkdtempSync(join(tmpdir(), PREFIX))
+  writeFileSync(join(root, 'owner'), String(process.pid))
+  await sweep()
   const log: string[] = []
   let settings = { ...DEFAULTS, ...options.settings }
   const launch = (port: number) =>
