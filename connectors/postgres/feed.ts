@@ -9,7 +9,8 @@
  */
 import type { Batch } from '../../core/connector.ts'
 import type { ChangeRecord, Json } from '../../core/record.ts'
-import type { Chunk, Handoff } from './handoff.ts'
+import type { Chunk } from './chunk.ts'
+import type { Handoff } from './handoff.ts'
 import { FORMAT, type Following, lsnOf, lsnText } from './position.ts'
 
 export interface FeedOptions {

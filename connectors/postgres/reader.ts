@@ -10,11 +10,12 @@ import type pg from 'pg'
 import type { Batch, Context, Reader } from '../../core/connector.ts'
 import type { ChangeRecord, Json } from '../../core/record.ts'
 import { type CatalogTable, snapshotOf } from './catalog.ts'
+import type { Chunk } from './chunk.ts'
 import { type Chunks, chunksOf, tableName } from './chunks.ts'
 import type { PostgresConfig } from './config.ts'
 import { connect, query } from './connect.ts'
 import { type Feed, feedOf } from './feed.ts'
-import { type Chunk, type Handoff, handoffOf } from './handoff.ts'
+import { type Handoff, handoffOf } from './handoff.ts'
 import { CREATING, type Following, lsnOf, type Position } from './position.ts'
 import { type Replication, startReplication } from './replication.ts'
 import { create, followedTables, refuseForeignSlot, refuseLost, upstreamName } from './setup.ts'
@@ -270,13 +271,12 @@ async function* batches(live: Live): AsyncGenerator<Batch<ChangeRecord>> {
   try {
     while (!signal.aborted) {
       if (live.error) throw live.error
-      const waited = new Promise<void>(resolve => {
-        live.wake = resolve
-      })
+      const woken = new AbortController() // ends the sleep below, timer and all
+      live.wake = () => woken.abort()
       const batch = feed.take(clock.monotonicMs() - yieldedMs >= IDLE_MS)
       flow(live)
       if (!batch) {
-        await Promise.race([waited, clock.sleep(IDLE_MS, signal)])
+        await clock.sleep(IDLE_MS, woken.signal)
         continue
       }
       const records =

@@ -9,46 +9,14 @@
  * Search it with any SQLite:
  *   SELECT id, document FROM products WHERE rowid IN (SELECT rowid FROM products_fts WHERE products_fts MATCH 'lamp')
  */
-import { existsSync, mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
-import Database from 'libsql'
-import { z } from 'zod'
+import { existsSync } from 'node:fs'
 import { type Context, defineSink, type Writer } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
 import { fillTarget } from '../../core/format/document.ts'
+import { config, openDatabase, type SqliteConfig } from './database.ts'
 import { sqliteError } from './error.ts'
 import { search } from './search.ts'
 import { openWriter } from './writer.ts'
-
-const config = z.strictObject({
-  path: z
-    .string()
-    .min(1)
-    .meta({ title: 'Path', description: 'The SQLite file; made when missing, with its folders.' }),
-  table: z.string().min(1).default('${table}').meta({
-    title: 'Table',
-    description: 'Where rows go; `${table}`, `${schema}` and `${topic}` are filled per record.',
-  }),
-  numbers: z.enum(['literals', 'strings']).default('literals').meta({
-    title: 'Numbers',
-    description: '`numeric` columns in documents: JSON numbers with all digits, or strings.',
-  }),
-})
-export type SqliteConfig = z.output<typeof config>
-
-/** Opens the file with the settings that make a commit durable (J6). */
-export function openDatabase(path: string): Database.Database {
-  try {
-    if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-    const database = new Database(path, { timeout: 5_000 })
-    database.exec(
-      'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864',
-    )
-    return database
-  } catch (error) {
-    throw sqliteError(error, path)
-  }
-}
 
 export const sqlite = defineSink({
   name: 'sqlite',

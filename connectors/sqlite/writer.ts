@@ -21,8 +21,8 @@ import {
 import { ConnectorError, Fenced } from '../../core/errors.ts'
 import { documentOf, fillTarget, idOf } from '../../core/format/document.ts'
 import { isMissingColumns, type LogRecord, originOf } from '../../core/record.ts'
+import type { SqliteConfig } from './database.ts'
 import { sqliteError } from './error.ts'
-import type { SqliteConfig } from './sink.ts'
 import { type IndexTable, openTable } from './table.ts'
 
 /** One row to write: document null deletes. */
