@@ -47,7 +47,7 @@ function show(pipeline) {
   state.dataset.state = pipeline.state
   const rate = rateOf(pipeline.name, source.records)
   if (rate !== null) set('rate', number.format(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate)))
-  set('records', number.format(source.records))
+  set('records', number.format(pipeline.log_records))
   const lag = Math.max(0, ...sinks.map(task => task.lag_records))
   const seconds = Math.max(0, ...sinks.map(task => task.lag_seconds))
   set('lag', lag === 0 ? 'none' : `${number.format(lag)} rows, ${seconds} s`)

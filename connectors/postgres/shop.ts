@@ -37,7 +37,7 @@ INSERT INTO shop.categories SELECT i, ${pick(MATERIALS, 'i', 1)} || ' ' || ${pic
   FROM generate_series(1, 50) i;
 INSERT INTO shop.products SELECT i, 1 + i % 50,
   initcap(${pick(ADJECTIVES, 'i', 4)}) || ' ' || ${pick(MATERIALS, 'i', 5)} || ' ' || ${pick(THINGS, 'i', 6)} || ' no. ' || i,
-  'A ' || ${pick(ADJECTIVES, 'i', 7)} || ' ' || ${pick(THINGS, 'i', 6)} || ' of ' || ${pick(MATERIALS, 'i', 5)} || ' for the ' || ${pick(ROOMS, 'i', 8)} || ', with ' || ${pick(MATERIALS, 'i', 9)} || ' details.',
+  'The ' || ${pick(ADJECTIVES, 'i', 7)} || ' ' || ${pick(THINGS, 'i', 6)} || ' of ' || ${pick(MATERIALS, 'i', 5)} || ' for the ' || ${pick(ROOMS, 'i', 8)} || ', with ' || ${pick(MATERIALS, 'i', 9)} || ' details.',
   (100 + abs(hashint4extended(i, 10) % 99900)) / 100.0, abs(hashint4extended(i, 11) % 500)::int, i % 17 <> 0,
   ARRAY[${pick(ROOMS, 'i', 8)}, ${pick(MATERIALS, 'i', 5)}],
   jsonb_build_object('weight_g', 50 + abs(hashint4extended(i, 12) % 9000), 'color', ${pick(ADJECTIVES, 'i', 13)}),

@@ -22,6 +22,8 @@ export interface PipelineStatus {
   readonly caught_up: boolean
   readonly tasks: readonly TaskStatus[]
   readonly dead_letters: number
+  /** Records the log ever took, of all topics. */
+  readonly log_records: number
   readonly log_bytes: number
 }
 
@@ -75,6 +77,7 @@ export function statusOf(running: readonly RunningPipeline[], nowMs: number): St
         ),
       ],
       dead_letters: one.deadCount(),
+      log_records: one.log.ends().reduce((sum, { end }) => sum + end, 0),
       log_bytes: one.log.sizeBytes(),
     })),
   }
@@ -98,5 +101,6 @@ export const failedStatus = (name: string, error: ConnectorError): PipelineStatu
     },
   ],
   dead_letters: 0,
+  log_records: 0,
   log_bytes: 0,
 })
