@@ -10,7 +10,6 @@ import {
   isMap,
   isScalar,
   isSeq,
-  LineCounter,
   type Pair,
   type ParsedNode,
   parseAllDocuments,
@@ -30,6 +29,8 @@ export interface Leaf extends Placed {
   /** As it was written. */
   readonly source: string
   readonly filled: Filled | null
+  /** What it should have been is not known, and was reported. */
+  readonly isBroken: boolean
 }
 export interface List extends Placed {
   readonly kind: 'list'
@@ -60,14 +61,13 @@ const DEEPEST = 100
 
 export function readYaml({ path, text: given }: YamlFile, sources: ReferenceSources): Read {
   const text = given.startsWith('\ufeff') ? given.slice(1) : given
-  const lines = new LineCounter()
+  const place = placesIn(text)
   const mistakes: Mistake[] = []
   const mistakeAt = (at: number, message: string): Mistake => {
-    const { line, col } = lines.linePos(Math.min(Math.max(at, 0), text.length))
-    return { file: path, line: Math.max(line, 1), column: Math.max(col, 1), message }
+    return { file: path, ...place(at), message }
   }
   const report = (at: number, message: string) => void mistakes.push(mistakeAt(at, message))
-  const documents = documentsOf(text, lines, report)
+  const documents = documentsOf(text, report)
   const syntax = documents.flatMap(one => syntaxMistakes(one, text))
   for (const { at, message } of syntax) report(at, message)
   const isBroken = mistakes.length > 0
@@ -93,16 +93,28 @@ export function readYaml({ path, text: given }: YamlFile, sources: ReferenceSour
   return { tree: isTooBig ? null : tree, mistakes, mistakeAt }
 }
 
+/** Line and column of an index. The parser's own counter loses lines in broken flow collections. */
+function placesIn(text: string): (at: number) => { line: number; column: number } {
+  const starts = [0]
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) starts.push(at + 1)
+  return given => {
+    const at = Math.min(Math.max(given, 0), text.length)
+    let [low, high] = [0, starts.length - 1]
+    while (low < high) {
+      const middle = (low + high + 1) >> 1
+      if (starts[middle]! <= at) low = middle
+      else high = middle - 1
+    }
+    return { line: low + 1, column: at - starts[low]! + 1 }
+  }
+}
+
 type Parsed = Document.Parsed<ParsedNode>
 
-function documentsOf(
-  text: string,
-  lineCounter: LineCounter,
-  report: (at: number, message: string) => void,
-): readonly Parsed[] {
+function documentsOf(text: string, report: (at: number, message: string) => void): readonly Parsed[] {
   try {
     // Twins among keys are found below, with a better message.
-    const options = { lineCounter, merge: true, uniqueKeys: false, prettyErrors: false, logLevel: 'silent' }
+    const options = { merge: true, uniqueKeys: false, prettyErrors: false, logLevel: 'silent' }
     const documents = parseAllDocuments(text, options as object)
     return 'empty' in documents ? [] : documents
   } catch (error) {
@@ -123,7 +135,14 @@ interface Building {
   readonly sizes: Map<Tree, number>
 }
 
-const nothing = (at: number): Leaf => ({ kind: 'leaf', at, value: null, source: '', filled: null })
+const nothing = (at: number, isBroken: boolean): Leaf => ({
+  kind: 'leaf',
+  at,
+  value: null,
+  source: '',
+  filled: null,
+  isBroken,
+})
 
 function built(node: unknown, building: Building, depth: number, fallbackAt = 0): Tree {
   const { report, open, built: known, sizes } = building
@@ -133,7 +152,7 @@ function built(node: unknown, building: Building, depth: number, fallbackAt = 0)
   if (before) return before
   if (depth > DEEPEST) {
     report(at, `is nested more than ${DEEPEST} deep`)
-    return nothing(at)
+    return nothing(at, true)
   }
   open.add(node)
   const tree = builtNew(node, building, depth, at)
@@ -149,7 +168,7 @@ function builtNew(node: unknown, building: Building, depth: number, at: number):
     const items = node.items.map(item => built(item, building, depth + 1, at))
     return { kind: 'list', at, items }
   }
-  return isScalar(node) ? leafOf(node.value, rangeOf(node), building, at) : nothing(at)
+  return isScalar(node) ? leafOf(node.value, rangeOf(node), building, at) : nothing(at, false)
 }
 
 const rangeOf = (node: unknown): readonly [number, number, number] | undefined =>
@@ -175,11 +194,11 @@ function aliasOf(alias: Alias, building: Building, depth: number, at: number): T
       at,
       `*${alias.source} is an alias in YAML, and no &${alias.source} comes before it; a text that begins with * stands in quotes: "*${alias.source}"`,
     )
-    return nothing(at)
+    return nothing(at, true)
   }
   if (open.has(target)) {
     report(at, `*${alias.source} stands inside what it names`)
-    return nothing(at)
+    return nothing(at, true)
   }
   return built(target, building, depth + 1, at)
 }
@@ -193,7 +212,7 @@ function leafOf(
   const source = range ? text.slice(range[0], range[1]) : ''
   if (typeof value !== 'string') {
     const isPlain = value === null || typeof value === 'boolean' || typeof value === 'number'
-    return { kind: 'leaf', at, value: isPlain ? value : String(value), source, filled: null }
+    return { kind: 'leaf', at, value: isPlain ? value : String(value), source, filled: null, isBroken: false }
   }
   const filled = fill(value, sources)
   for (const mistake of filled.mistakes) {
@@ -206,7 +225,8 @@ function leafOf(
     at,
     value: filled.text,
     source,
-    filled: filled.isFilled || filled.mistakes.length > 0 ? filled : null,
+    filled: filled.isFilled ? filled : null,
+    isBroken: filled.mistakes.length > 0,
   }
 }
 

@@ -48,7 +48,7 @@ export function explain(issues: readonly Issue[], context: Explaining): readonly
       // A mapping with a wrong key is not also told that it lacks the right one; nor a text that could not be filled.
       if (issue.code === 'custom' && unknown.has(placeAt(issue.path))) return false
       const { tree } = find(context.tree, issue.path)
-      return !(tree?.kind === 'leaf' && tree.filled && tree.filled.mistakes.length > 0)
+      return !(tree?.kind === 'leaf' && tree.isBroken)
     })
     .flatMap(issue => explained(issue, context))
 }

@@ -9,11 +9,14 @@ const MASK = '***'
 const isOpenUrl = (text: string): boolean =>
   /^(?!https?:)[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^https?:\/\/[^/@\s]+@/i.test(text)
 
+/** Of `${NAME}`, which nobody fills, people must be told. */
+const isPlaceholder = (text: string): boolean => /^\$\{[\w.]+\}$/.test(text)
+
 /** Adds what stands in fields marked `secret`, and the passwords of URLs wherever they stand. */
 export function addSecrets(schema: z.core.$ZodType, value: unknown, secrets: Secrets): void {
   mapTexts(schema, value, (text, isSecret) => {
     secrets.addUrls(text)
-    if (isSecret && !isOpenUrl(text)) secrets.add(text)
+    if (isSecret && !isOpenUrl(text) && !isPlaceholder(text)) secrets.add(text)
     return text
   })
 }

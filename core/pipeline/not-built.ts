@@ -32,7 +32,6 @@ export const PIPELINE_NOT_BUILT: NotBuilt = {
     'source.transforms[]': STEP_KEYS,
     'transforms[]': STEP_KEYS,
     'sinks[].transforms[]': STEP_KEYS,
-    'sinks[].only': ['documents', 'tables'],
   },
   values: {
     'source.type': SOURCES,

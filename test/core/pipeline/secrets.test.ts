@@ -27,15 +27,13 @@ describe('redact', () => {
     const forms = [
       secret,
       encodeURIComponent(secret),
-      encodeURIComponent(secret).toLowerCase(),
+      encodeURIComponent(secret).replace(/%../g, hex => hex.toLowerCase()),
       url.password,
       new URLSearchParams({ x: secret }).toString().slice(2),
       JSON.stringify(secret).slice(1, -1),
       JSON.stringify(JSON.stringify(secret)).slice(3, -3),
     ]
-    for (const form of forms)
-      if (form.toLowerCase() !== form || form === secret || /[A-Z]/.test(secret) === false)
-        expect(secrets.redact(`<<${form}>> ${form}`), form).toBe('<<***>> ***')
+    for (const form of forms) expect(secrets.redact(`<<${form}>> ${form}`), form).toBe('<<***>> ***')
   })
 
   it('hides the longer of two that begin alike', () => {
@@ -60,9 +58,9 @@ describe('redact', () => {
     const secrets = keeping('abc', 'postgres')
     for (const text of ['abc', 'type postgres', '{"key":"abc1"}', 'password=abcdef', 'postgres://postgres@h'])
       expect(secrets.redact(text)).toBe(text)
-    expect(secrets.redact('password=abc, "password":"abc", {\\"password\\":\\"postgres\\"} x://u:abc@h')).toBe(
-      'password=***, "password":"***", {\\"password\\":\\"***\\"} x://u:***@h',
-    )
+    expect(
+      secrets.redact('password=abc, "password":"abc", {\\"password\\":\\"postgres\\"} x://u:abc@h'),
+    ).toBe('password=***, "password":"***", {\\"password\\":\\"***\\"} x://u:***@h')
   })
 
   it('knows the passwords of a URL, decoded and not, and secrets among its parameters', () => {
