@@ -17,7 +17,7 @@ import {
 } from 'yaml'
 import type { Mistake } from './mistake.ts'
 import { type Filled, fill, type ReferenceSources } from './reference.ts'
-import { syntaxMistakes } from './syntax.ts'
+import { shown, syntaxMistakes } from './syntax.ts'
 
 interface Placed {
   /** Index into the text. */
@@ -190,9 +190,11 @@ function aliasOf(alias: Alias, building: Building, depth: number, at: number): T
   const { document, report, open } = building
   const target = alias.resolve(document)
   if (!target) {
+    const { text } = building
+    const line = text.slice(text.lastIndexOf('\n', at) + 1, at)
     report(
       at,
-      `*${alias.source} is an alias in YAML, and no &${alias.source} comes before it; a text that begins with * stands in quotes: "*${alias.source}"`,
+      `${shown(`*${alias.source}`, line)} is an alias in YAML, and no anchor (&) of that name comes before it; a text that begins with * stands in quotes: "${shown(`*${alias.source}`, line)}"`,
     )
     return nothing(at, true)
   }

@@ -60,7 +60,9 @@ function filledText(text: string, base: number, state: State): string {
     } else {
       const end = referenceEnd(text, next)
       if (end < 0) {
-        state.mistakes.push({ at: base + next, message: `"${text.slice(next, next + 40)}" has no closing }` })
+        // Not the rest of the text: what follows may be a secret.
+        const kind = text.slice(next, text.indexOf(':', next) + 1)
+        state.mistakes.push({ at: base + next, message: `"${kind}…" has no closing }` })
         return out + text.slice(at)
       }
       out += text.slice(at, next) + referenced(text.slice(next, end), base + next, state)
@@ -89,7 +91,7 @@ function referenced(reference: string, at: number, state: State): string {
   if (kind === 'file') return fileOf(rest!, at, state)
   state.mistakes.push({
     at,
-    message: `"${reference}" is no reference: there are \${env:NAME}, \${env:NAME:-default} and \${file:PATH}; write $\${ for a \${ as it stands`,
+    message: `"\${${kind}:…}" is no reference: there are \${env:NAME}, \${env:NAME:-default} and \${file:PATH}; write $\${ for a \${ as it stands`,
   })
   return ''
 }
@@ -102,7 +104,7 @@ function envOf(rest: string, at: number, state: State): string {
     return ''
   }
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-    return complain(`"\${env:${rest}}": "${name}" is no name of an environment variable`)
+    return complain(`"${name.slice(0, 40)}" is no name of an environment variable`)
   // No inherited names: "constructor" is not set.
   const value = Object.hasOwn(state.env, name) ? state.env[name] : undefined
   if (cut >= 0 && (value === undefined || value === ''))

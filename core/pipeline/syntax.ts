@@ -43,9 +43,9 @@ function inWords(code: string, message: string, line: string, slice: string): st
   if (message.startsWith('Flow')) return 'a [ or { before this line is not closed'
   if (message.includes('block-seq-ind on same line'))
     return 'a list item (-) cannot stand on the line of its key: begin the list on the next line, or write [a, b]'
-  if (message.includes('token in YAML stream')) return `${JSON.stringify(slice)} closes nothing`
+  if (message.includes('token in YAML stream')) return `"${slice.charAt(0)}" closes nothing`
   if (message.includes('at node end'))
-    return `${JSON.stringify(slice)} follows a value that has ended: put the whole text in quotes`
+    return 'text follows a value that has ended: put the whole text in quotes'
   return byCode(code, message, line, slice)
 }
 
@@ -54,7 +54,7 @@ function byCode(code: string, message: string, line: string, slice: string): str
     case 'TAB_AS_INDENT':
       return 'a tab cannot indent in YAML: use spaces'
     case 'TAG_RESOLVE_FAILED':
-      return `${slice} is a tag in YAML, and there is none of that name; a text that begins with ! stands in quotes: "${slice}"`
+      return `${shown(slice, line)} is a tag in YAML, and there is none of that name; a text that begins with ! stands in quotes: "${shown(slice, line)}"`
     case 'BAD_SCALAR_START':
       return `a text cannot begin with ${slice.charAt(0)}: put it in quotes`
     case 'BLOCK_AS_IMPLICIT_KEY':
@@ -69,3 +69,7 @@ function byCode(code: string, message: string, line: string, slice: string): str
       return `cannot be read as YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`
   }
 }
+
+/** A word of the file, unless its line looks as if it held a secret. */
+export const shown = (word: string, line: string): string =>
+  /pass|pwd|secret|token|key|auth|credential|:\/\//i.test(line) ? `${word.charAt(0)}…` : word

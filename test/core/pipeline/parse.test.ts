@@ -219,7 +219,7 @@ describe('mistakes', () => {
     [
       'an alias that was a glob',
       `${least}sinks: [{ type: printer, only: [*.products] }]\n`,
-      'a.yaml:3:33: *.products is an alias in YAML, and no &.products comes before it; a text that begins with * stands in quotes: "*.products"',
+      'a.yaml:3:33: *.products is an alias in YAML, and no anchor (&) of that name comes before it; a text that begins with * stands in quotes: "*.products"',
     ],
     [
       'a tag that was an exclusion',

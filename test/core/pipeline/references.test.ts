@@ -48,8 +48,8 @@ describe('references', () => {
       0,
       'the file "none" cannot be read: there is none (paths are from the current directory)',
     ],
-    ['ab ${env:NAME', 3, '"${env:NAME" has no closing }'],
-    ['${ENV:NAME}', 0, '"${ENV:NAME}" is no reference'],
+    ['ab ${env:NAME', 3, '"${env:…" has no closing }'],
+    ['${ENV:NAME}', 0, '"${ENV:…}" is no reference'],
     ['${env:NONE:-${env:NONE}}', 12, 'the environment variable NONE is not set'],
   ])('%s is a mistake', (text, at, message) => {
     expect(filled(text).mistakes).toEqual([{ at, message: expect.stringContaining(message) }])
