@@ -139,7 +139,7 @@ async function nextFrame(cursor: Cursor) {
   for (;;) {
     const { segment, segments } = cursor
     if (cursor.at < segment.size) {
-      cursor.file ??= await cursor.disk.open(segment.path, 'read')
+      cursor.file ??= await openFile(cursor)
       return readMeta(cursor.file, segment.path, cursor.at)
     }
     const following = segments.list.find(one => one.header.number > segment.header.number)
@@ -149,6 +149,18 @@ async function nextFrame(cursor: Cursor) {
     cursor.file = null
     cursor.segment = following
     cursor.at = following.headerSize
+  }
+}
+
+/** A reader that was left behind may find its segment gone: it begins anew, and is then told whether its position is lost. */
+async function openFile({ disk, segment, segments }: Cursor): Promise<DiskFile> {
+  try {
+    return await disk.open(segment.path, 'read')
+  } catch (error) {
+    if (segments.list.includes(segment)) throw error
+    throw new ConnectorError('unavailable', `${segment.path} was deleted by retention while it was read`, {
+      cause: error,
+    })
   }
 }
 

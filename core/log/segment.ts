@@ -31,6 +31,8 @@ export interface Segment {
   lastMs: number
   /** Sparse, rising; null: not made yet (a segment of an earlier process). */
   index: IndexEntry[] | null
+  /** Where the last frame begins that recovery found; 0: there is none, the header is all. */
+  lastFrameAt: number
   /** Metas of the frames of a segment that was recovered, for who opens the log. */
   tail: FrameMeta[]
   grew(bytes: number, meta: FrameMeta, ends: ReadonlyMap<string, readonly number[]>): void
@@ -100,6 +102,7 @@ function segmentOf(path: string, header: { state: SegmentState; size: number }, 
     size,
     lastMs: header.state.made_ms,
     index: null,
+    lastFrameAt: 0,
     tail: [],
     grew(bytes, meta, ends) {
       segment.size += bytes
@@ -155,12 +158,22 @@ export async function recoverSegment(options: SegmentOptions, name: string): Pro
       log.warn({ path, bytes: size - segment.size }, 'the tail of the log was not whole and was cut')
       await file.truncate(segment.size)
     }
+    await writeLastAgain(file, segment)
     await file.sync() // what is whole but was not synced must not be lost after somebody read it (J2)
     await disk.syncDirectory(directory)
     return segment
   } finally {
     await file.close()
   }
+}
+
+/**
+ * A sync that failed leaves pages that count as clean though they never reached the disk: a second sync would say "done" and do
+ * nothing. Only the last frame (or the header) can be such; written again it is dirty, and the sync means it.
+ */
+async function writeLastAgain(file: DiskFile, segment: Segment): Promise<void> {
+  const last = segment.lastFrameAt
+  await file.write(await readAt(file, last, segment.size - last), last)
 }
 
 /** Takes up every whole frame. */
@@ -173,6 +186,7 @@ async function scan(file: DiskFile, segment: Segment, size: number): Promise<voi
     const meta = decodeFrame(await readAt(file, segment.size, length))
     if (!meta) return
     segment.tail.push(meta)
+    segment.lastFrameAt = segment.size
     advance(ends, meta)
     segment.grew(length, meta, ends)
   }

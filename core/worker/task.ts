@@ -146,10 +146,12 @@ async function attempt<R extends ChangeRecord>(run: Run<R>, first: Lease): Promi
     run.state = 'ended'
     return 'ended'
   } catch (error) {
-    if (error instanceof Fenced) {
-      run.above = Math.max(run.above, error.epoch)
+    // Whatever a task meets after its lease has run out may be the work of a newer owner: it is no reason to halt.
+    const isLate = run.options.clock.monotonicMs() >= lease.now.deadlineMs
+    if (error instanceof Fenced || isLate) {
+      run.above = Math.max(run.above, error instanceof Fenced ? error.epoch : 0)
       run.state = 'waiting'
-      log.info({ task: name, epoch: first.epoch }, `${name} gives way: ${error.message}`)
+      log.info({ task: name, epoch: first.epoch }, `${name} gives way: ${asConnectorError(error).message}`)
     } else if (!signal.aborted) failed(run, error)
     return 'again'
   } finally {

@@ -3,8 +3,10 @@
  * was "written". Checks, against the model's own account: every change after the slot exactly once and in order; no key ever
  * steps back in the log; in the end the log, replayed, is the table.
  */
+
+import type { Chunk } from '../../connectors/postgres/chunk.ts'
 import { feedOf } from '../../connectors/postgres/feed.ts'
-import { type Chunk, handoffOf } from '../../connectors/postgres/handoff.ts'
+import { handoffOf } from '../../connectors/postgres/handoff.ts'
 import { FORMAT, type Following, lsnOf, lsnText } from '../../connectors/postgres/position.ts'
 import type { ChangeRecord, Table } from '../../core/record.ts'
 import { MODEL_TABLE, type Model, type ModelChange, modelOf } from './postgres-model.ts'

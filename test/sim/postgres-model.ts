@@ -10,7 +10,7 @@
  *
  * The table holds key → seq; each change of a key raises seq by one, deletes included.
  */
-import type { ChunkRows, ChunkServer, ChunkSession } from '../../connectors/postgres/handoff.ts'
+import type { ChunkRows, ChunkServer, ChunkSession } from '../../connectors/postgres/chunk.ts'
 import type { Fill, TidRange } from '../../connectors/postgres/position.ts'
 import type { Random } from './random.ts'
 

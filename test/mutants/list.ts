@@ -1,0 +1,97 @@
+/** Planted bugs: a text of a source file and what it is replaced by. Each must be found by the simulation that is named. */
+export interface Mutant {
+  readonly name: string
+  readonly file: string
+  readonly text: string
+  readonly by: string
+  readonly found: 'sim' | 'handoff'
+}
+
+const of =
+  (found: Mutant['found'], file: string) =>
+  (name: string, text: string, by: string): Mutant => ({ name, file, text, by, found })
+const pump = of('sim', 'core/pump.ts')
+const segments = of('sim', 'core/log/segments.ts')
+const segment = of('sim', 'core/log/segment.ts')
+const changes = of('sim', 'core/log/changes.ts')
+const file = of('sim', 'core/log/file.ts')
+const sqlite = of('sim', 'connectors/sqlite/writer.ts')
+const handoff = of('handoff', 'connectors/postgres/handoff.ts')
+const feed = of('handoff', 'connectors/postgres/feed.ts')
+
+export const MUTANTS: readonly Mutant[] = [
+  pump(
+    'the upstream may forget before the write',
+    'let left = batch\n',
+    'await reader.commit?.(batch.offset)\n    let left = batch\n',
+  ),
+  pump(
+    'progress is saved before the write',
+    'let left = batch\n',
+    'if (!writer.position) await progress.save(batch.offset)\n    let left = batch\n',
+  ),
+  pump('rejected records are not set aside', 'await dead.add(rejected)\n', '\n'),
+  pump(
+    'the good ones of a refused batch are not written again',
+    'left = without(left, rejected) // it wrote nothing: again, without the bad ones',
+    'break',
+  ),
+  segments('unsynced frames are served', 'await state.file!.sync()\n', '\n'),
+  segments(
+    'the name of a new segment is not synced',
+    'await file.sync()\n    await disk.syncDirectory(directory)',
+    'await file.sync()',
+  ),
+  segments('after a failed write the file is not cut', 'await file.truncate(active.size)\n', '\n'),
+  segments('a failed append keeps the offsets it took', '    takeBack(state, 0)\n', ''),
+  segments('readers are not told of what became visible', 'state.generation++\n', ''),
+  segment('a torn tail is not cut', 'await file.truncate(segment.size)', 'segment.size = size'),
+  segment(
+    'what is whole but unsynced is served after a restart',
+    'await file.sync() // what is whole',
+    '// what is whole',
+  ),
+  changes('versions do not go on from the last one', 'last = Math.max(last + 1, nowUs)', 'last = nowUs + 1'),
+  changes(
+    'an older owner of the source goes on writing',
+    'if (newest > epoch) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)',
+    '',
+  ),
+  changes(
+    'a sweep goes to one partition',
+    'partition < partitions; partition++)',
+    'partition < 1; partition++)',
+  ),
+  file('retention passes a sink', 'floors.every(floor => hasPassed(floor, next))', 'true'),
+  sqlite('the position is not compared-and-set', 'if (moved.changes === 1) return', 'return'),
+  sqlite('a sweep is no barrier', 'flush(changes)\n      changes = new Map()\n', ''),
+  handoff(
+    'keys are remembered only until W',
+    'if (chunk.remembered) chunk',
+    'if (chunk.passed) continue\n    if (chunk.remembered) chunk',
+  ),
+  handoff(
+    'S need not see what was decoded before P',
+    'chunk.mustSee.every(xid => session.snapshot.sees(xid))',
+    'true',
+  ),
+  handoff('rows in memory are not struck out', 'else if (chunk.rows) strike', 'else if (!chunk) strike'),
+  handoff('a chunk does not wait for W', 'chunk.passed && chunk.rows !== null', 'chunk.rows !== null'),
+  handoff('a truncate leaves open chunks alone', 'fill.stale = true\n', 'return\n'),
+  handoff(
+    'transactions being delivered are not noted',
+    'if (state.fills.size > 0) state.unseen.add(xid)',
+    '',
+  ),
+  feed(
+    'the list of unseen transactions is not kept over a restart',
+    'unseen: handoff.unseen().map(String)',
+    'unseen: []',
+  ),
+  feed('a resumed transaction skips one change too many', 'from.open!.done : 0', 'from.open!.done + 1 : 0'),
+  feed(
+    'a chunk goes out before the changes decoded in front of it',
+    'if (state.pending.length > 0) {',
+    'if (state.pending.length > 0 && !state.handoff.ready()) {',
+  ),
+]
