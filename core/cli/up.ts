@@ -66,12 +66,14 @@ export async function run(setting: Setting, file: string, options: RunOptions): 
   using _ = isDrawn(options.json) ? drawProgress(() => owned.hub.status(), process.stderr) : null
   for (const pipeline of pipelines) await started(setting, owned, pipeline)
   const caughtUp = Promise.all(pipelines.map(({ name }) => owned.hub.running(name)!.caughtUp))
-  const halted = haltedOf(owned, pipelines, stopped)
+  const over = new AbortController()
+  const halted = haltedOf(owned, pipelines, over.signal)
   const outcome = await Promise.race([
     aborted(stopped),
     halted,
     ...(options.untilCaughtUp ? [caughtUp.then(() => undefined)] : []),
   ])
+  over.abort()
   if (options.json) printJson(owned.hub.status())
   if (outcome) throw outcome
 }
@@ -92,8 +94,8 @@ async function haltedOf(
   stopped: AbortSignal,
 ): Promise<Error | undefined> {
   for (;;) {
-    await parts.clock.sleep(200, stopped)
-    if (stopped.aborted) return undefined
+    await parts.clock.sleep(200, over)
+    if (over.aborted) return undefined
     for (const { name } of pipelines) {
       const running = hub.running(name)
       const tasks = running ? [running.source, ...running.sinks.map(one => one.task)] : []

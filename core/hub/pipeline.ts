@@ -229,8 +229,8 @@ async function openSink(
 ): Promise<Opened<LogRecord>> {
   const { changeLog, directory } = running
   const inner = await (sink.connector as Sink).open(sink.config as never, context)
-  const chosen = sink.only ? only(inner, sink.only) : inner
-  const writer = sink.transforms.length > 0 ? transformed<LogRecord>(chosen, sink.transforms) : chosen
+  const changed = sink.transforms.length > 0 ? transformed<LogRecord>(inner, sink.transforms) : inner
+  const writer = sink.only ? only(changed, sink.only) : changed // what a sink does not take its transforms need not understand
   return withReader(writer, async () => {
     const progress = stateProgress(directory.state, context)
     const from = await resumeAt(writer, progress)
