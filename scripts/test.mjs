@@ -23,15 +23,23 @@ const results = steps.map(([title, command, args]) => [title, step(title, comman
 const folder = mkdtempSync(join(tmpdir(), 'millrace-test-'))
 const report = join(folder, 'report.json')
 const passing = process.argv.slice(2)
-step('tests', bin('vitest'), ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...passing])
+step('tests', bin('vitest'), [
+  'run',
+  '--reporter=default',
+  '--reporter=json',
+  `--outputFile.json=${report}`,
+  ...passing,
+])
 
 const tests = []
 try {
   for (const file of JSON.parse(readFileSync(report, 'utf8')).testResults) {
     const name = file.name.replace(root, '')
-    for (const one of file.assertionResults) tests.push({ name: `${name}: ${one.fullName}`, status: one.status })
+    for (const one of file.assertionResults)
+      tests.push({ name: `${name}: ${one.fullName}`, status: one.status })
     // A file that cannot even be loaded has no tests to fail.
-    if (file.status === 'failed' && !file.assertionResults.some(one => one.status === 'failed')) tests.push({ name, status: 'failed' })
+    if (file.status === 'failed' && !file.assertionResults.some(one => one.status === 'failed'))
+      tests.push({ name, status: 'failed' })
   }
 } catch (error) {
   console.error(`test: there is no report of the test run: ${error.message}`)
@@ -45,11 +53,16 @@ const passed = of('passed')
 const skipped = tests.filter(one => one.status !== 'passed' && one.status !== 'failed')
 const failed = of('failed')
 if (skipped.length > 0) {
-  console.log(`\nSKIPPED, for this machine lacks what they need:\n${skipped.map(one => `  ${one.name}`).join('\n')}`)
+  console.log(
+    `\nSKIPPED, for this machine lacks what they need:\n${skipped.map(one => `  ${one.name}`).join('\n')}`,
+  )
   if (process.env.CI) failed.push({ name: `under CI nothing may be skipped, and ${skipped.length} were` })
 }
 const { fewest } = JSON.parse(readFileSync(join(root, 'test', 'floor.json'), 'utf8'))
-if (passing.length === 0 && tests.length < fewest) failed.push({ name: `${tests.length} tests ran, and there were ${fewest}: tests have vanished` })
+if (passing.length === 0 && tests.length < fewest)
+  failed.push({ name: `${tests.length} tests ran, and there were ${fewest}: tests have vanished` })
 if (failed.length > 0) console.log(`\nFAILED:\n${failed.map(one => `  ${one.name}`).join('\n')}`)
-console.log(`\n${passed.length} passed, ${failed.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`)
+console.log(
+  `\n${passed.length} passed, ${failed.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`,
+)
 process.exit(failed.length > 0 ? 1 : 0)

@@ -91,7 +91,7 @@ async function started({ secrets }: Setting, { hub }: OwnedHub, pipeline: Parsed
 async function haltedOf(
   { hub, parts }: OwnedHub,
   pipelines: readonly ParsedPipeline[],
-  stopped: AbortSignal,
+  over: AbortSignal,
 ): Promise<Error | undefined> {
   for (;;) {
     await parts.clock.sleep(200, over)

@@ -164,9 +164,8 @@ describe('postgres: records', () => {
 
   it('refuses a slot that it did not make, and says what to do', async () => {
     await using server = await startPostgres()
-    await server.sql(
-      "CREATE SCHEMA kit; CREATE TABLE kit.t (id int PRIMARY KEY); SELECT pg_create_logical_replication_slot('millrace_kit', 'pgoutput')",
-    )
+    await server.sql('CREATE SCHEMA kit; CREATE TABLE kit.t (id int PRIMARY KEY)')
+    await server.sql("SELECT pg_create_logical_replication_slot('millrace_kit', 'pgoutput')")
     await using reader = await postgres.open(
       configOf(server),
       null,
