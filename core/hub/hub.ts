@@ -11,7 +11,7 @@ import { backoffMs } from '../worker/backoff.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
 import { lookingContext } from './looking.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
-import { checkAll, planAll, recordMade } from './preflight.ts'
+import { checkAll, isMade, planAll, recordMade } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { failedStatus, type Status, statusOf } from './status.ts'
 
@@ -81,6 +81,8 @@ export function openHub(parts: HubParts): Hub {
 async function start(state: State, definition: ParsedPipeline): Promise<RunningPipeline> {
   const { clock, log, directory } = state.parts
   const context = lookingContext(clock, log, definition.name, state.stop.signal)
+  // Of a pipeline that was made before, what cannot change is said first: `check` would ask for statements that lead nowhere.
+  if (isMade(directory.state, definition.name)) await planAll(definition, context, directory.state)
   await checkAll(definition, context)
   const plan = await planAll(definition, context, directory.state)
   recordMade(definition, plan, directory.state, clock.nowUs() / 1000)

@@ -31,6 +31,9 @@ export async function planAll(
   return plan
 }
 
+export const isMade = (state: StateFile, pipeline: string): boolean =>
+  state.prepare('SELECT 1 FROM pipelines WHERE name = ?').get(pipeline) !== undefined
+
 /** Notes what the pipeline is made as, the first time it starts. */
 export function recordMade(
   definition: ParsedPipeline,
