@@ -39,5 +39,5 @@ async function removeHere(
 ): Promise<readonly string[]> {
   const pipeline = definition(setting, name, options)
   await using owned = ownHub(setting, config, logOf(setting.secrets, options.logLevel ?? 'warn'))
-  return removePipeline(owned.parts, pipeline)
+  return await removePipeline(owned.parts, pipeline) // awaited here: the directory must stay open until it is done
 }

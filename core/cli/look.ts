@@ -247,5 +247,5 @@ async function lettersOf(
     })
   }
   await using owned = ownHub(setting, config, logOf(setting.secrets, options.logLevel ?? 'warn'))
-  return readDeadLettersOf(owned.parts, pipeline)
+  return await readDeadLettersOf(owned.parts, pipeline)
 }

@@ -149,5 +149,5 @@ export async function readDeadLettersOf(parts: HubParts, pipeline: string): Prom
     name: `${pipeline}.dead`,
     limitBytes: Number.POSITIVE_INFINITY,
   })
-  return readDeadLetters(dead)
+  return await readDeadLetters(dead)
 }

@@ -4,12 +4,21 @@ export interface Mutant {
   readonly file: string
   readonly text: string
   readonly by: string
+  /** A second change in the same file: a guard behind the guard. */
+  readonly also?: { readonly text: string; readonly by: string }
   readonly found: 'sim' | 'handoff'
 }
 
 const of =
   (found: Mutant['found'], file: string) =>
-  (name: string, text: string, by: string): Mutant => ({ name, file, text, by, found })
+  (name: string, text: string, by: string, also?: Mutant['also']): Mutant => ({
+    name,
+    file,
+    text,
+    by,
+    found,
+    ...(also ? { also } : {}),
+  })
 const pump = of('sim', 'core/pump.ts')
 const segments = of('sim', 'core/log/segments.ts')
 const segment = of('sim', 'core/log/segment.ts')
@@ -44,7 +53,11 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   segments('after a failed write the file is not cut', 'await file.truncate(active.size)\n', '\n'),
   segments('a failed append keeps the offsets it took', '    takeBack(state, 0)\n', ''),
-  segments('readers are not told of what became visible', 'state.generation++\n', ''),
+  segments(
+    'readers are not told of what became visible',
+    'for (const wake of [...state.watchers]) wake()\n}\n\n/** At once',
+    '}\n\n/** At once',
+  ),
   segment('a torn tail is not cut', 'await file.truncate(segment.size)', 'segment.size = size'),
   segment(
     'what is whole but unsynced is served after a restart',
@@ -56,6 +69,7 @@ export const MUTANTS: readonly Mutant[] = [
     'an older owner of the source goes on writing',
     'if (newest > epoch) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)',
     '',
+    { text: 'assertLease(context)\n      refuseFenced', by: 'refuseFenced' },
   ),
   changes(
     'a sweep goes to one partition',
@@ -63,7 +77,10 @@ export const MUTANTS: readonly Mutant[] = [
     'partition < 1; partition++)',
   ),
   file('retention passes a sink', 'floors.every(floor => hasPassed(floor, next))', 'true'),
-  sqlite('the position is not compared-and-set', 'if (moved.changes === 1) return', 'return'),
+  sqlite('neither lease nor position is looked at', 'if (moved.changes === 1) return', 'return', {
+    text: 'assertLease(context)\n  const offset',
+    by: 'const offset',
+  }),
   sqlite('a sweep is no barrier', 'flush(changes)\n      changes = new Map()\n', ''),
   handoff(
     'keys are remembered only until W',

@@ -33,21 +33,22 @@ interface Change {
   readonly seq: number
 }
 
-/** (1) every committed change once and in order, nothing steps back. */
+/** (1) every committed change once and in order; a row of the snapshot is the state where it stands in the log, none older. */
 export async function checkLog(
   server: PostgresServer,
   dataDir: string,
   name: string,
   found: Found,
 ): Promise<void> {
+  // By n: triggers number it when the row is locked or inserted, so that it rises in commit order for each key. seq does not quite:
+  // an insert takes its seq before it waits for the delete of the same key.
   const history = await server.sql<{ id: string; seq: string; op: string }>(
-    "SELECT id, seq, op FROM soak.history WHERE tbl = 'ledger' ORDER BY seq, CASE op WHEN 'd' THEN 0 ELSE 1 END",
+    "SELECT id, seq, op FROM soak.history WHERE tbl = 'ledger' ORDER BY n",
   )
-  const expected = new Map<string, Change[]>()
+  const committed = new Map<string, Change[]>()
   for (const { id, seq, op } of history)
-    expected.set(id, [...(expected.get(id) ?? []), { op, seq: Number(seq) }])
-  const streamed = new Map<string, Change[]>()
-  const last = new Map<string, number>()
+    committed.set(id, [...(committed.get(id) ?? []), { op, seq: Number(seq) }])
+  const logged = new Map<string, Change[]>()
   await using log = await openFileLog({
     ...logOptions,
     directory: join(dataDir, 'logs', name),
@@ -62,47 +63,40 @@ export async function checkLog(
     untilEnd: true,
   })
   for await (const { records } of reader)
-    for (const record of records) {
-      if (record.table.name !== 'ledger' || record.op === 'sweep') continue
-      const { id } = JSON.parse(record.key) as { id: number }
-      const key = String(id)
-      const seq = record.after === null ? null : (JSON.parse(record.after) as { seq: number }).seq
-      if (record.op === 'r') {
-        found.rows++
-        if (seq! < (last.get(key) ?? 0))
-          found.backwards.push(`row ${key}: the snapshot brings seq ${seq} behind ${last.get(key)}`)
-        last.set(key, Math.max(seq!, last.get(key) ?? 0))
-        continue
-      }
-      found.changes++
-      const list = streamed.get(key) ?? []
-      streamed.set(key, list)
-      list.push({ op: record.op, seq: seq ?? -1 })
-      // A delete says no seq: it is above whatever it deletes.
-      if (seq !== null && seq <= (last.get(key) ?? 0) && list.length > 1)
-        found.doubled.push(`row ${key}: seq ${seq} behind ${last.get(key)}`)
-      last.set(key, seq ?? (last.get(key) ?? 0) + 0.5)
+    for (const { table, op, key, after } of records) {
+      if (table.name !== 'ledger' || op === 'sweep') continue
+      const id = String((JSON.parse(key) as { id: number }).id)
+      const list = logged.get(id) ?? []
+      logged.set(id, list)
+      list.push({ op, seq: after === null ? -1 : (JSON.parse(after) as { seq: number }).seq })
+      if (op === 'r') found.rows++
+      else found.changes++
     }
-  for (const [key, list] of streamed) compareLists(key, list, expected.get(key) ?? [], found)
+  for (const [id, list] of logged) compareLists(id, list, committed.get(id) ?? [], found)
 }
 
 /** What was streamed is the tail of what was committed: from the slot on, each once, none left out. */
-function compareLists(
-  key: string,
-  list: readonly Change[],
-  committed: readonly Change[],
-  found: Found,
-): void {
-  if (list.length > committed.length) {
-    found.doubled.push(`row ${key}: ${list.length} changes in the log, ${committed.length} were committed`)
+function compareLists(id: string, list: readonly Change[], committed: readonly Change[], found: Found): void {
+  const streamed = list.filter(change => change.op !== 'r').length
+  if (streamed > committed.length) {
+    found.doubled.push(`row ${id}: ${streamed} changes in the log, ${committed.length} were committed`)
     return
   }
-  const tail = committed.slice(committed.length - list.length)
-  for (const [i, { op, seq }] of list.entries()) {
-    const same = tail[i]!.op === op && (op === 'd' || tail[i]!.seq === seq)
-    if (same) continue
+  /** Index in `committed` of the state the log has brought; -1: the row as it was made, before the ledger began. */
+  let at = committed.length - streamed - 1
+  for (const { op, seq } of list) {
+    if (op === 'r') {
+      const state = seq === 0 ? -1 : committed.findIndex(change => change.seq === seq && change.op !== 'd')
+      if (state !== at)
+        found.backwards.push(
+          `row ${id}: the snapshot brings seq ${seq} (change ${state}) where the log stands at change ${at}`,
+        )
+      continue
+    }
+    const expected = committed[++at]!
+    if (expected.op === op && (op === 'd' || expected.seq === seq)) continue
     found.lost.push(
-      `row ${key}: change ${i} of ${list.length} is ${op} ${seq}, committed was ${tail[i]!.op} ${tail[i]!.seq}`,
+      `row ${id}: change ${at} is ${op} ${seq} in the log, committed was ${expected.op} ${expected.seq}`,
     )
     return
   }
