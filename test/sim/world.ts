@@ -30,7 +30,7 @@ import { type Life, type Scheduler, schedulerOf } from './scheduler.ts'
 
 export const PIPELINE = 'sim'
 const START_MS = 1_750_000_000_000
-const LEASE_MS = 500
+const LEASE_MS = 60
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
 export interface Plan {
@@ -177,7 +177,7 @@ const workerOf = (process: Life): Life => ({
 
 function shake({ random, plan, scheduler, disk }: World, workers: readonly Life[]): void {
   if (random.chance(plan.freezeChance))
-    random.pick(workers).frozenUntilMs = scheduler.nowMs() + random.int(50, 3 * LEASE_MS)
+    random.pick(workers).frozenUntilMs = scheduler.nowMs() + random.int(20, 8 * LEASE_MS)
   if (random.chance(plan.jumpChance)) scheduler.jump(random.int(-5_000, 5_000))
   if (plan.diskFaults && random.chance(0.003)) disk.fill(random.int(0, 400))
   if (plan.diskFaults && random.chance(0.02)) disk.fill(Number.POSITIVE_INFINITY)
