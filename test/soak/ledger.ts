@@ -63,9 +63,28 @@ export function startWorkload(server: PostgresServer, seed: number): Workload {
     transactions: () => state.transactions,
     async stop() {
       state.stopped = true
-      await Promise.all(loops)
+      const ended = Promise.all(loops).then(() => true)
+      // Whoever should have let the commits go may have lost its connection: writers would hang for ever.
+      while (!(await Promise.race([ended, letGo(state)]))) await pause(100)
+      await letGo(state)
     },
   }
+}
+
+/** Always false: said again and again until all writers have ended. */
+async function letGo({ url }: State): Promise<false> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    await client.query('ALTER SYSTEM RESET synchronous_standby_names')
+    await client.query('SELECT pg_reload_conf()')
+  } catch {
+    await pause(100) // the server is away
+  } finally {
+    await client.end().catch(() => {})
+  }
+  return false
 }
 
 /** Again and again on a connection of its own; the server may be killed under it. */
