@@ -2,6 +2,7 @@
  * A pipeline while it runs: its two logs, one source task, one task for each (sink, partition), and the numbers people ask
  * for. A pipeline that fails never stops another: each has its own tasks, and nothing here throws out of a running one.
  */
+import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
 import { openEntryLog, openFileLog } from '../log/file.ts'
 import type { ChangeLog, EntryLog, LogOffset } from '../log/log.ts'
@@ -92,6 +93,7 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     settle,
     dead,
   }
+  setMaxListeners(0, running.stop.signal) // every task listens to it
   const source = startSource(running)
   const sinks = definition.sinks.flatMap(sink =>
     Array.from({ length: definition.log.partitions }, (_, partition) => ({

@@ -7,6 +7,7 @@
  *
  * After the last change a life without faults drains everything; then the checks of `check.ts` are made.
  */
+import { setMaxListeners } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -145,6 +146,7 @@ export async function startProcess(
     limitBytes: Number.POSITIVE_INFINITY,
   })
   const stop = new AbortController()
+  setMaxListeners(0, stop.signal)
   const workers: Life[] = faulty ? [life, workerOf(life)] : [life]
   const parts = { world, life, log, dead, state, handles, faulty, signal: stop.signal }
   const tasks = workers.flatMap((worker, i) => tasksOf({ ...parts, worker, owner: `worker-${i}` }))
