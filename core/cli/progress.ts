@@ -5,7 +5,7 @@
 import type { PipelineStatus, Status } from '../hub/status.ts'
 import { count } from './output.ts'
 
-const BAR = 24
+const BAR = 16
 const EVERY_MS = 500
 
 export interface ProgressView extends Disposable {
@@ -37,7 +37,7 @@ export function describe(pipeline: PipelineStatus, rate: number): string {
     const done = metrics.snapshot_rows ?? 0
     const all = Math.max(done, metrics.snapshot_rows_total ?? 0)
     const remaining = rate > 0 && all > done ? `, ${left((all - done) / rate)}` : ''
-    return `${pipeline.name}  snapshot ${bar(done, all)} ${count(done)} of about ${count(all)} rows, ${count(rate)}/s${remaining}`
+    return `${pipeline.name}  snapshot ${bar(done, all)} ${count(done)} of ~${count(all)} rows, ${count(rate)}/s${remaining}`
   }
   const lag = Math.max(0, ...sinks.map(task => task.lag_records))
   const dead = pipeline.dead_letters > 0 ? `, ${count(pipeline.dead_letters)} dead letters` : ''
