@@ -15,8 +15,14 @@ async function get(path) {
   return body
 }
 
-const bytes = n => (n < 1e6 ? `${number.format(Math.round(n / 1e3))} kB` : `${number.format(Math.round(n / 1e5) / 10)} MB`)
-const time = ms => (ms < 1000 ? `${Math.round(ms)} ms` : ms < 120_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60_000)} min`)
+const bytes = n =>
+  n < 1e6 ? `${number.format(Math.round(n / 1e3))} kB` : `${number.format(Math.round(n / 1e5) / 10)} MB`
+const time = ms =>
+  ms < 1000
+    ? `${Math.round(ms)} ms`
+    : ms < 120_000
+      ? `${(ms / 1000).toFixed(1)} s`
+      : `${Math.round(ms / 60_000)} min`
 
 function rateOf(name, records) {
   const now = performance.now()
@@ -40,7 +46,9 @@ function card(name) {
 
 function show(pipeline) {
   const element = card(pipeline.name)
-  const set = (name, text) => { element.querySelector(`.${name}`).textContent = text }
+  const set = (name, text) => {
+    element.querySelector(`.${name}`).textContent = text
+  }
   const [source, ...sinks] = pipeline.tasks
   const state = element.querySelector('.state')
   state.textContent = pipeline.state
@@ -57,11 +65,13 @@ function show(pipeline) {
   element.querySelector('.dead').classList.toggle('alarm', pipeline.dead_letters > 0)
   set('bytes', bytes(pipeline.log_bytes))
   progress(element, source.metrics)
-  const errors = pipeline.tasks.filter(task => task.error).map(task => {
-    const item = document.createElement('li')
-    item.textContent = `${task.name}: ${task.error}${task.hint ? ` — ${task.hint}` : ''}`
-    return item
-  })
+  const errors = pipeline.tasks
+    .filter(task => task.error)
+    .map(task => {
+      const item = document.createElement('li')
+      item.textContent = `${task.name}: ${task.error}${task.hint ? ` — ${task.hint}` : ''}`
+      return item
+    })
   element.querySelector('.errors').replaceChildren(...errors)
 }
 
@@ -72,7 +82,8 @@ function progress(element, metrics) {
   const done = metrics.snapshot_rows ?? 0
   const all = Math.max(done, metrics.snapshot_rows_total ?? 0)
   bar.querySelector('progress').value = all > 0 ? done / all : 0
-  bar.querySelector('.progress-text').textContent = `snapshot: ${number.format(done)} of about ${number.format(all)} rows`
+  bar.querySelector('.progress-text').textContent =
+    `snapshot: ${number.format(done)} of about ${number.format(all)} rows`
 }
 
 function describe({ document: fields }) {
@@ -85,24 +96,26 @@ function describe({ document: fields }) {
 function showHits({ total, hits }, words) {
   $('#found').textContent = words === '' ? '' : `${number.format(total)} found`
   const next = new Map()
-  $('#hits').replaceChildren(...hits.map(hit => {
-    const key = `${hit.table}/${hit.id}`
-    next.set(key, hit.version)
-    const item = document.createElement('li')
-    const title = document.createElement('h3')
-    title.textContent = hit.document.name ?? hit.document.body ?? hit.id
-    const where = document.createElement('span')
-    where.className = 'where'
-    where.textContent = `${hit.table} ${hit.id}`
-    const text = document.createElement('p')
-    text.textContent = describe(hit)
-    item.append(title, where, text)
-    if (shown.has(key) && shown.get(key) !== hit.version) {
-      item.className = 'fresh'
-      setTimeout(() => item.classList.remove('fresh'), 50)
-    }
-    return item
-  }))
+  $('#hits').replaceChildren(
+    ...hits.map(hit => {
+      const key = `${hit.table}/${hit.id}`
+      next.set(key, hit.version)
+      const item = document.createElement('li')
+      const title = document.createElement('h3')
+      title.textContent = hit.document.name ?? hit.document.body ?? hit.id
+      const where = document.createElement('span')
+      where.className = 'where'
+      where.textContent = `${hit.table} ${hit.id}`
+      const text = document.createElement('p')
+      text.textContent = describe(hit)
+      item.append(title, where, text)
+      if (shown.has(key) && shown.get(key) !== hit.version) {
+        item.className = 'fresh'
+        setTimeout(() => item.classList.remove('fresh'), 50)
+      }
+      return item
+    }),
+  )
   shown = next
 }
 
@@ -114,7 +127,9 @@ async function search() {
   const turn = ++asked
   const name = pipelines[0].name
   try {
-    const found = await get(`api/search?pipeline=${encodeURIComponent(name)}&words=${encodeURIComponent(words)}&limit=20`)
+    const found = await get(
+      `api/search?pipeline=${encodeURIComponent(name)}&words=${encodeURIComponent(words)}&limit=20`,
+    )
     if (turn === asked) showHits(found, words) // an older answer must not overtake a newer question
   } catch (error) {
     if (turn === asked) $('#found').textContent = error.message
