@@ -253,6 +253,12 @@ function replicationError(error: unknown, client: pg.Client, { slot }: Replicati
       'unavailable',
       `Another reader holds it. Who: SELECT active_pid FROM pg_replication_slots WHERE slot_name = ${quoteText(slot)};`,
     )
+  // Its own snapshot of the catalog lacks a table that its log names: no later attempt will read past this place.
+  if (/could not map filenumber/.test(message))
+    return as(
+      'offset_lost',
+      'PostgreSQL cannot decode its log from here on. A new snapshot is needed: millrace delete NAME --yes, then start again.',
+    )
   if (code === '58P01' || /has already been removed|can no longer|invalidated/.test(message))
     return as(
       'offset_lost',

@@ -1,12 +1,14 @@
 /** The three checks after the kills, the expected side by SQL alone. */
-import { existsSync } from 'node:fs'
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import Database from 'libsql'
 import { openEntryLog, openFileLog } from '../../core/log/file.ts'
 import { nodeDisk } from '../../core/log/node-disk.ts'
+import { type ChangeRecord, isMissingColumns } from '../../core/record.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import type { PostgresServer } from '../servers/postgres.ts'
+import { TABLES } from './watch.ts'
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
 const logOptions = {
@@ -22,33 +24,80 @@ const logOptions = {
 export interface Found {
   changes: number
   rows: number
+  documents: number
   readonly lost: string[]
   readonly backwards: string[]
   readonly doubled: string[]
   readonly different: string[]
 }
 
+/** op 't': the table was emptied. `big`: md5 of the value; undefined: the log says that it is missing. */
 interface Change {
+  readonly n: number
   readonly op: string
   readonly seq: number
+  readonly big: string | null | undefined
 }
+type Lists = Map<string, Change[]>
 
-/** (1) every committed change once and in order; a row of the snapshot is the state where it stands in the log, none older. */
+const hasNoRow = (op: string): boolean => op === 'd' || op === 't'
+
+/**
+ * (1) every committed change once and in order; a row of the snapshot is the state where it stands in the log, none older.
+ * `mark`: changes of the history above it were made when the slot stood, so that none of them may be missing at the front.
+ */
 export async function checkLog(
   server: PostgresServer,
   dataDir: string,
   name: string,
+  mark: number,
   found: Found,
 ): Promise<void> {
-  // By n: triggers number it when the row is locked or inserted, so that it rises in commit order for each key. seq does not quite:
-  // an insert takes its seq before it waits for the delete of the same key.
-  const history = await server.sql<{ id: string; seq: string; op: string }>(
-    "SELECT id, seq, op FROM soak.history WHERE tbl = 'ledger' ORDER BY n",
+  const logged = await loggedOf(dataDir, name, found)
+  for (const table of TABLES) {
+    const committed = await committedOf(server, table)
+    const lists = logged.get(table) ?? new Map<string, Change[]>()
+    for (const id of new Set([...committed.keys(), ...lists.keys()])) {
+      if (id === EMPTIED) continue
+      const all = merged(committed, id)
+      const list = merged(lists, id)
+      compareLists(`row ${id} of ${table}`, list, all, mark, found)
+    }
+  }
+}
+
+/** The TRUNCATEs of a table are part of the story of each of its rows. */
+const EMPTIED = 'emptied'
+function merged(lists: Lists, id: string): Change[] {
+  const own = lists.get(id) ?? []
+  const emptied = lists.get(EMPTIED)
+  return emptied ? [...own, ...emptied].sort((a, b) => a.n - b.n) : own
+}
+
+function add(lists: Lists, id: string, change: Change): void {
+  const list = lists.get(id)
+  if (list) list.push(change)
+  else lists.set(id, [change])
+}
+
+/**
+ * By n: it is numbered when the row is locked or inserted, so that it rises in commit order for each key. seq does not quite: an
+ * insert takes its seq before it waits for the delete of the same key.
+ */
+async function committedOf(server: PostgresServer, table: string): Promise<Lists> {
+  const rows = await server.sql<{ n: string; id: string; seq: string; op: string; big: string | null }>(
+    'SELECT n, id, seq, op, big FROM soak.history WHERE tbl = $1 ORDER BY n',
+    [table],
   )
-  const committed = new Map<string, Change[]>()
-  for (const { id, seq, op } of history)
-    committed.set(id, [...(committed.get(id) ?? []), { op, seq: Number(seq) }])
-  const logged = new Map<string, Change[]>()
+  const lists: Lists = new Map()
+  for (const { n, id, seq, op, big } of rows)
+    add(lists, op === 't' ? EMPTIED : id, { n: Number(n), seq: Number(seq), op, big })
+  return lists
+}
+
+/** Of each table, in the log's order. */
+async function loggedOf(dataDir: string, name: string, found: Found): Promise<Map<string, Lists>> {
+  const tables = new Map<string, Lists>()
   await using log = await openFileLog({
     ...logOptions,
     directory: join(dataDir, 'logs', name),
@@ -63,49 +112,87 @@ export async function checkLog(
     untilEnd: true,
   })
   for await (const { records } of reader)
-    for (const { table, op, key, after } of records) {
-      if (table.name !== 'ledger' || op === 'sweep') continue
-      const id = String((JSON.parse(key) as { id: number }).id)
-      const list = logged.get(id) ?? []
-      logged.set(id, list)
-      list.push({ op, seq: after === null ? -1 : (JSON.parse(after) as { seq: number }).seq })
-      if (op === 'r') found.rows++
+    for (const record of records) {
+      const lists = tables.get(record.table.name) ?? new Map<string, Change[]>()
+      tables.set(record.table.name, lists)
+      if (record.op === 'r') found.rows++
       else found.changes++
+      if (record.op === 'sweep') add(lists, EMPTIED, { n: record.version, op: 't', seq: -1, big: null })
+      else add(lists, String((JSON.parse(record.key) as { id: number }).id), changeOf(record, record.version))
     }
-  for (const [id, list] of logged) compareLists(id, list, committed.get(id) ?? [], found)
+  return tables
 }
 
+function changeOf(record: ChangeRecord, n: number): Change {
+  if (record.after === null) return { n, op: record.op, seq: -1, big: null }
+  const { seq, big } = JSON.parse(record.after) as { seq: number; big?: string | null }
+  const hash = typeof big === 'string' ? createHash('md5').update(big).digest('hex') : null
+  return { n, op: record.op, seq, big: isMissingColumns(record) ? undefined : hash }
+}
+
+const shown = (list: readonly Change[], at: number): string =>
+  list
+    .slice(Math.max(0, at - 4), at + 5)
+    .map(({ op, seq }) => `${op}${seq}`)
+    .join(' ')
+
 /** What was streamed is the tail of what was committed: from the slot on, each once, none left out. */
-function compareLists(id: string, list: readonly Change[], committed: readonly Change[], found: Found): void {
+function compareLists(
+  row: string,
+  list: readonly Change[],
+  committed: readonly Change[],
+  mark: number,
+  found: Found,
+): void {
   const streamed = list.filter(change => change.op !== 'r').length
+  const needed = committed.filter(change => change.n > mark).length
+  const said = `${streamed} changes in the log, ${committed.length} were committed, ${needed} of them surely after the slot was made`
+  const ends = `; log ends ${shown(list, list.length)}, history ends ${shown(committed, committed.length)}`
   if (streamed > committed.length) {
-    found.doubled.push(`row ${id}: ${streamed} changes in the log, ${committed.length} were committed`)
+    found.doubled.push(`${row}: ${said}${ends}`)
+    return
+  }
+  if (streamed < needed) {
+    found.lost.push(`${row}: ${said}${ends}`)
     return
   }
   /** Index in `committed` of the state the log has brought; -1: the row as it was made, before the ledger began. */
   let at = committed.length - streamed - 1
-  for (const { op, seq } of list) {
+  for (const [i, { op, seq, big }] of list.entries()) {
+    const around = `; log …${shown(list, i)}…, history …${shown(committed, at)}…`
     if (op === 'r') {
-      const state = seq === 0 ? -1 : committed.findIndex(change => change.seq === seq && change.op !== 'd')
+      const state = seq === 0 ? -1 : committed.findIndex(one => one.seq === seq && !hasNoRow(one.op))
       if (state !== at)
         found.backwards.push(
-          `row ${id}: the snapshot brings seq ${seq} (change ${state}) where the log stands at change ${at}`,
+          `${row}: the snapshot brings seq ${seq} (change ${state}) where the log stands at change ${at}${around}`,
         )
+      else if (at >= 0 && committed[at]!.big !== big)
+        found.different.push(`${row}: the big value of the snapshot is not that of seq ${seq}`)
       continue
     }
     const expected = committed[++at]!
-    if (expected.op === op && (op === 'd' || expected.seq === seq)) continue
-    found.lost.push(
-      `row ${id}: change ${at} is ${op} ${seq} in the log, committed was ${expected.op} ${expected.seq}`,
-    )
-    return
+    if (expected.op !== op || (!hasNoRow(op) && expected.seq !== seq)) {
+      found.lost.push(
+        `${row}: change ${at} is ${op} ${seq} in the log, committed was ${expected.op} ${expected.seq}${around}`,
+      )
+      return
+    }
+    if (!hasNoRow(op) && !isBigOf(big, committed, at))
+      found.different.push(`${row}: the big value of ${op} ${seq} is none of those from then on${around}`)
   }
+}
+
+/** A value that was not touched is read again later: it may be one that came afterwards, and be missing where the row is gone. */
+function isBigOf(big: string | null | undefined, committed: readonly Change[], at: number): boolean {
+  const later = committed.slice(at)
+  if (big === undefined) return later.some(({ op }) => hasNoRow(op))
+  return later.some(change => !hasNoRow(change.op) && change.big === big)
 }
 
 /** (2) the sink is the source. */
 export async function checkSink(server: PostgresServer, index: string, found: Found): Promise<void> {
   for (const [table, columns] of [
-    ['ledger', "'id', id, 'seq', seq, 'note', note, 'big', big"],
+    ['ledger', "'id', id, 'seq', seq, 'note', note, 'big', big, 'x', x"],
     ['extra', "'id', id, 'seq', seq, 'v', v"],
   ] as const) {
     const rows = await server.sql<{ id: string; document: string }>(
@@ -113,21 +200,26 @@ export async function checkSink(server: PostgresServer, index: string, found: Fo
     )
     const held = documents(index, table)
     for (const { id, document } of rows) {
+      found.documents++
       const other = held.get(id)
-      if (other === undefined) found.different.push(`${table} ${id} is missing in the sink`)
+      if (other === undefined) found.different.push(`${table} ${id} is missing in the sink: ${document}`)
       else if (!isDeepStrictEqual(JSON.parse(other), JSON.parse(document)))
-        found.different.push(
-          `${table} ${id}: the sink holds ${other.slice(0, 80)}, the source ${document.slice(0, 80)}`,
-        )
+        found.different.push(`${table} ${id}: the sink holds ${short(other)}, the source ${short(document)}`)
       held.delete(id)
     }
-    for (const id of held.keys()) found.different.push(`${table} ${id} is a ghost`)
+    for (const id of held.keys()) found.different.push(`${table} ${id} is a ghost: ${short(held.get(id)!)}`)
   }
 }
 
+const short = (document: string): string =>
+  JSON.stringify(JSON.parse(document), (_, value) => (typeof value === 'string' ? value.slice(0, 20) : value))
+
+/** A table that is not there is empty. */
 function documents(index: string, table: string): Map<string, string> {
-  const database = new Database(index, { timeout: 5_000 })
+  const database = new Database(`file:${index}?mode=ro`, { timeout: 5_000 })
   try {
+    if (!database.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?").get(table))
+      return new Map()
     const rows = database.prepare(`SELECT id, document FROM ${table}`).all() as {
       id: string
       document: string
@@ -149,26 +241,10 @@ export async function checkDead(dataDir: string, name: string, found: Found): Pr
     found.different.push(`dead letter ${entry.key}: ${entry.value.slice(0, 200)}`)
 }
 
-/** Polled while everything is killed: no row of the sink ever goes back. */
-export function versionWatch(index: string, found: Found): () => void {
-  const seen = new Map<string, number>()
-  return () => {
-    if (!existsSync(index)) return
-    let database: Database.Database | undefined
-    try {
-      database = new Database(index, { timeout: 200 })
-      for (const { id, version } of database.prepare('SELECT id, version FROM ledger').all() as {
-        id: string
-        version: number
-      }[]) {
-        if (version < (seen.get(id) ?? 0))
-          found.backwards.push(`sink row ${id} fell from version ${seen.get(id)} to ${version}`)
-        seen.set(id, version)
-      }
-    } catch {
-      // not made yet, or locked at this moment
-    } finally {
-      database?.close()
-    }
-  }
+/** Nothing stays upstream of a pipeline that was deleted. */
+export async function checkGone(server: PostgresServer, found: Found): Promise<void> {
+  const left = await server.sql<{ name: string }>(
+    'SELECT slot_name AS name FROM pg_replication_slots UNION ALL SELECT pubname FROM pg_publication',
+  )
+  for (const { name } of left) found.different.push(`${name} still stands in the server after delete`)
 }

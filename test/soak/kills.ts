@@ -1,16 +1,22 @@
 /**
  * Kill rounds: the real program against a real PostgreSQL, both killed with SIGKILL at moments spread evenly, while the ledger is
- * written. A generation is a pipeline from its first start to the check; its first rounds fall into creation and snapshot.
+ * written. A generation is a pipeline from its first start to the check:
+ *
+ *   prepare ─▶ start ─▶ kill ─▶ … ─▶ start ─▶ kill ─▶ writers end ─▶ run --until-caught-up ─▶ checks ─▶ delete
+ *              └──────── a round ──┘
+ *
+ * Its first rounds fall into creation and snapshot, the last ones into the stream.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { startPostgres } from '../servers/postgres.ts'
+import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type Random, randomOf } from '../sim/random.ts'
-import { checkDead, checkLog, checkSink, type Found, versionWatch } from './check.ts'
-import { prepareLedger, startWorkload } from './ledger.ts'
+import { checkDead, checkGone, checkLog, checkSink, type Found } from './check.ts'
+import { prepareLedger, ROWS, startWorkload } from './ledger.ts'
+import { type Watch, watchIndex } from './watch.ts'
 
 const MAIN = join(
   fileURLToPath(new URL('../../', import.meta.url)).replace(/dist\/$/, ''),
@@ -18,12 +24,30 @@ const MAIN = join(
 )
 const ROUNDS_A_GENERATION = 5
 const CATCH_UP_MS = 120_000
+const DELETE_MS = 30_000
 
 export interface Report extends Found {
   rounds: number
   generations: number
   serverKills: number
   transactions: number
+  /** Times the index was looked at while it was written. */
+  polls: number
+  /** Kills of the program while its index held nothing, a part and all of the ledger's rows. */
+  readonly kills: { creation: number; snapshot: number; stream: number }
+}
+
+export const faultsOf = ({ lost, backwards, doubled, different }: Found): number =>
+  lost.length + backwards.length + doubled.length + different.length
+
+export const summaryOf = (report: Report): string => {
+  const { creation, snapshot, stream } = report.kills
+  return (
+    `${report.rounds} rounds in ${report.generations} generations, ${creation + snapshot + stream} kills (${creation} in creation, ${snapshot} in the snapshot, ` +
+    `${stream} in the stream), ${report.serverKills} server kills, ${report.transactions} transactions; ${report.changes} changes, ${report.rows} snapshot rows, ` +
+    `${report.documents} documents, ${report.polls} looks at the sink: ` +
+    `${report.lost.length} lost, ${report.backwards.length} backwards, ${report.doubled.length} doubled, ${report.different.length} different`
+  )
 }
 
 const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
@@ -36,7 +60,7 @@ interface Program {
 
 /** In a process group of its own, so that all of it can be killed. */
 function start(folder: string, args: readonly string[], url: string): Program {
-  const child = spawn(process.execPath, [MAIN, 'run', 'pipeline.yaml', ...args], {
+  const child = spawn(process.execPath, [MAIN, ...args], {
     cwd: folder,
     env: { ...process.env, URL: url },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -70,41 +94,45 @@ sinks:
 errors: { retry: { backoff_ms: 50, max_backoff_ms: 300 } }
 `
 
+interface Generation {
+  readonly server: PostgresServer
+  readonly name: string
+  readonly folder: string
+  readonly random: Random
+  readonly report: Report
+  /** `n` of the history above which every change must be in the log. */
+  mark: number
+}
+
+const noReport = (): Report => ({
+  rounds: 0,
+  generations: 0,
+  serverKills: 0,
+  transactions: 0,
+  polls: 0,
+  kills: { creation: 0, snapshot: 0, stream: 0 },
+  changes: 0,
+  rows: 0,
+  documents: 0,
+  lost: [],
+  backwards: [],
+  doubled: [],
+  different: [],
+})
+
+/** Ends at the first generation with a fault; its folder is kept, and said. */
 export async function killRounds(rounds: number, seed: number, say: (text: string) => void): Promise<Report> {
   const random = randomOf(seed)
-  const report: Report = {
-    rounds: 0,
-    generations: 0,
-    serverKills: 0,
-    transactions: 0,
-    changes: 0,
-    rows: 0,
-    lost: [],
-    backwards: [],
-    doubled: [],
-    different: [],
-  }
+  const report = noReport()
   await using server = await startPostgres()
   while (report.rounds < rounds) {
     const name = `soak-${++report.generations}`
     const folder = mkdtempSync(join(tmpdir(), 'millrace-soak-'))
     writeFileSync(join(folder, 'pipeline.yaml'), yaml(name))
-    await prepareLedger(server)
-    const workload = startWorkload(server, seed * 1_000 + report.generations)
-    const watch = setInterval(versionWatch(join(folder, 'index.db'), report), 300)
-    for (let i = Math.min(ROUNDS_A_GENERATION, rounds - report.rounds); i > 0; i--)
-      await round(server, folder, random, report)
-    await workload.stop()
-    report.transactions += workload.transactions()
-    await settle(server, folder, name, report)
-    clearInterval(watch)
-    const faults =
-      report.lost.length + report.backwards.length + report.doubled.length + report.different.length
-    say(
-      `${name}: ${report.rounds} rounds, ${report.serverKills} server kills, ${report.changes} changes and ${report.rows} rows checked, ${faults} faults`,
-    )
-    if (faults > 0) {
-      say(`seed ${seed}; kept: ${folder}`)
+    const generation = { server, name, folder, random, report, mark: Number.POSITIVE_INFINITY }
+    await live(generation, Math.min(ROUNDS_A_GENERATION, rounds - report.rounds), seed, say)
+    if (faultsOf(report) > 0) {
+      say(`seed ${seed}, generation ${report.generations}; kept: ${folder}`)
       return report
     }
     rmSync(folder, { recursive: true, force: true })
@@ -112,43 +140,94 @@ export async function killRounds(rounds: number, seed: number, say: (text: strin
   return report
 }
 
-async function round(
-  server: Awaited<ReturnType<typeof startPostgres>>,
-  folder: string,
-  random: Random,
-  report: Report,
+async function live(
+  generation: Generation,
+  rounds: number,
+  seed: number,
+  say: (text: string) => void,
 ): Promise<void> {
-  const program = start(folder, [], server.url)
-  await pause(random.int(150, 2_500))
-  if (random.chance(0.2)) {
+  const { server, folder, name, report } = generation
+  await prepareLedger(server)
+  const workload = startWorkload(server, seed * 1_000 + report.generations)
+  const watch = watchIndex(join(folder, 'index.db'), report.backwards, async () => {
+    const [row] = await server.sql<{ n: string }>('SELECT last_value AS n FROM soak.history_n_seq')
+    generation.mark = Number(row!.n)
+  })
+  for (let i = 0; i < rounds; i++) await round(generation, watch, i === 0)
+  await workload.stop()
+  report.transactions += workload.transactions()
+  await settle(generation)
+  await watch.stop()
+  report.polls += watch.polls()
+  const [row] = await server.sql<{ n: string }>('SELECT count(*) AS n FROM soak.history')
+  const errors = [...workload.errors].map(([code, count]) => `${count} × ${code}`).join(', ')
+  // A ledger that stood still would make all of this say nothing.
+  if (Number(row!.n) < 100 * rounds)
+    report.different.push(`${name}: only ${row!.n} changes were committed (${errors})`)
+  say(
+    `${name}: ${row!.n} changes committed in ${workload.transactions()} transactions (${errors}), all above ${generation.mark}. So far: ${summaryOf(report)}`,
+  )
+}
+
+async function round(
+  { server, folder, random, report }: Generation,
+  watch: Watch,
+  isFirst: boolean,
+): Promise<void> {
+  const program = start(folder, ['run', 'pipeline.yaml'], server.url)
+  // What is made upstream is made within the first second.
+  await pause(random.int(200, isFirst ? 1_500 : 3_000))
+  const isServerKilled = random.chance(0.2)
+  const isProgramFirst = random.chance(0.5)
+  if (isServerKilled) {
+    if (isProgramFirst) kill(program, watch, report)
     await server.kill9()
     report.serverKills++
-    if (random.chance(0.5)) await pause(random.int(0, 300))
-    killGroup(program.child)
     await server.start()
-  } else killGroup(program.child)
+    // Else it lives on, and has to find its way back to the server.
+    if (!isProgramFirst) await pause(random.int(100, 2_000))
+  }
+  if (!isServerKilled || !isProgramFirst) kill(program, watch, report)
   await program.ended
   report.rounds++
 }
 
-/** A last life that may finish, then the checks. */
-async function settle(
-  server: Awaited<ReturnType<typeof startPostgres>>,
-  folder: string,
-  name: string,
-  report: Report,
-): Promise<void> {
-  const program = start(folder, ['--until-caught-up'], server.url)
-  const code = await Promise.race([program.ended, pause(CATCH_UP_MS).then(() => 'late' as const)])
-  if (code !== 0) {
-    killGroup(program.child)
-    report.different.push(`the last run ended with ${code}: ${program.stderr()}`)
+function kill({ child }: Program, watch: Watch, { kills }: Report): void {
+  killGroup(child)
+  if (watch.held() === 0) kills.creation++
+  else if (watch.held() < 0.95 * ROWS) kills.snapshot++
+  else kills.stream++
+}
+
+/** A last life that may finish, the checks, and the end of the pipeline. */
+async function settle({ server, folder, name, report, mark }: Generation): Promise<void> {
+  if (!(await ends(folder, ['run', 'pipeline.yaml', '--until-caught-up'], server, CATCH_UP_MS, report)))
     return
-  }
   const dataDir = join(folder, '.millrace')
-  await checkLog(server, dataDir, name, report)
+  await checkLog(server, dataDir, name, mark, report)
   await checkSink(server, join(folder, 'index.db'), report)
   await checkDead(dataDir, name, report)
-  await server.sql(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active`)
-  await server.sql(`DROP PUBLICATION IF EXISTS "millrace_${name.replaceAll('-', '_')}"`)
+  if (faultsOf(report) > 0) return // the folder is kept as it is
+  if (await ends(folder, ['delete', name, '--yes', '--file', 'pipeline.yaml'], server, DELETE_MS, report))
+    await checkGone(server, report)
+}
+
+async function ends(
+  folder: string,
+  args: readonly string[],
+  server: PostgresServer,
+  withinMs: number,
+  report: Report,
+): Promise<boolean> {
+  const program = start(folder, args, server.url)
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>(resolve => {
+    timer = setTimeout(() => resolve('late'), withinMs)
+  })
+  const code = await Promise.race([program.ended, late])
+  clearTimeout(timer)
+  if (code === 0) return true
+  killGroup(program.child)
+  report.different.push(`"${args.join(' ')}" ended with ${code}: ${program.stderr()}`)
+  return false
 }

@@ -1,6 +1,6 @@
 /** `npm run soak -- kills --rounds 200 [--seed 1]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
-import { killRounds } from './kills.ts'
+import { faultsOf, killRounds, summaryOf } from './kills.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -15,10 +15,5 @@ const report = await killRounds(Number(values.rounds), Number(values.seed), text
 )
 for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
   for (const line of report[what].slice(0, 10)) process.stdout.write(`${what}: ${line}\n`)
-process.stdout.write(
-  `${report.rounds} rounds, ${report.serverKills} server kills, ${report.transactions} transactions, ${report.changes} changes and ${report.rows} rows checked: ` +
-    `${report.lost.length} lost, ${report.backwards.length} backwards, ${report.doubled.length} doubled, ${report.different.length} different\n`,
-)
-process.exit(
-  report.lost.length + report.backwards.length + report.doubled.length + report.different.length > 0 ? 1 : 0,
-)
+process.stdout.write(`${summaryOf(report)}\n`)
+process.exit(faultsOf(report) > 0 ? 1 : 0)
