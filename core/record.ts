@@ -56,6 +56,9 @@ export interface LogRecord extends ChangeRecord {
 /** Where a row came from, kept by keyed sinks with the row (V6): `<topic>/<partition>`. */
 export const originOf = (record: LogRecord): string => `${record.topic}/${record.partition}`
 
-/** An update whose big columns could not be read again, for the row is gone (H9). Keyed sinks leave it out: its delete follows. */
+/**
+ * A change whose big columns could not be read again, for the row is gone (H9): an update, or the insert that a key change brings.
+ * Keyed sinks leave it out: its delete follows.
+ */
 export const isMissingColumns = (record: ChangeRecord): boolean =>
-  record.op === 'u' && record.source.includes('"missing":[')
+  (record.op === 'u' || record.op === 'c') && record.source.includes('"missing":[')

@@ -180,6 +180,11 @@ export function keyedSinkConformance(kit: SinkKit): void {
         source: '{"connector":"kit","missing":["name"]}',
       }
       await writer.write(batchOf([cut]))
+      // The insert that a key change brings can lack them as well: no document without them may be seen.
+      await writer.write(
+        batchOf([{ ...cut, op: 'c', key: '{"id":2}', after: '{"id":2}', version: 7, offset: 7 }]),
+      )
+      expect((await target.rows()).has('2')).toBe(false)
       expect(nameOf((await target.rows()).get('1'))).toBe('whole')
     })
 
