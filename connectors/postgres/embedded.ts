@@ -198,8 +198,8 @@ async function launch(
     const running = spawnServer(directory, port, binaries, options.settings ?? {}, log)
     if (await isReady(directory, running)) return running
     const told = last.join('\n')
-    // Backends of a postmaster that was killed need a moment to notice it.
-    if (/pre-existing shared memory block|could not bind/.test(told) && attempt < 50) await sleep(100)
+    // Backends of a postmaster that was killed need a moment to notice it: longer on a busy machine.
+    if (/pre-existing shared memory block|could not bind/.test(told) && attempt < 300) await sleep(100)
     else throw new ConnectorError('unavailable', `PostgreSQL in ${directory} did not start:\n${told}`)
   }
 }
