@@ -93,6 +93,7 @@ interface State {
 }
 
 interface OpenBlock {
+  readonly table: Table
   readonly topic: string
   readonly partition: number
   readonly schema: number
@@ -113,23 +114,29 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
   const { partitions } = options
   const nowUs = context.clock.nowUs()
   const blocks: Build['blocks'][number][] = []
-  const open = new Map<Table, (OpenBlock | undefined)[]>()
+  const open = new Map<string, (OpenBlock | undefined)[]>()
   let last = state.last
   const put = (record: ChangeRecord, partition: number, version: number, below: number) => {
-    let ofTable = open.get(record.table)
-    if (!ofTable) {
-      ofTable = []
-      open.set(record.table, ofTable)
+    const topic = topicOf(state, record.table)
+    let ofTopic = open.get(topic)
+    if (!ofTopic) {
+      ofTopic = []
+      open.set(topic, ofTopic)
     }
-    let block = ofTable[partition]
+    let block = ofTopic[partition]
+    // Blocks of a topic-partition follow each other as its records do: another shape closes the one before.
+    if (block && block.table !== record.table && block.schema !== options.segments.schemaId(record.table)) {
+      blocks.push(seal(state, block))
+      block = undefined
+    }
     if (!block) {
-      block = begin(state, record.table, partition)
-      ofTable[partition] = block
+      block = begin(state, record.table, topic, partition)
+      ofTopic[partition] = block
     }
     putRecord(block.builder, version, record.commitMs, record.key, encodeValue(record, below))
     if (block.builder.used < BLOCK_BYTES) return
     blocks.push(seal(state, block))
-    ofTable[partition] = undefined
+    ofTopic[partition] = undefined
   }
   for (const record of batch.records) {
     last = Math.max(last + 1, nowUs)
@@ -141,7 +148,7 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
         put(record, partition, partition === 0 ? last : ++last, below)
     }
   }
-  for (const ofTable of open.values()) for (const block of ofTable) if (block) blocks.push(seal(state, block))
+  for (const ofTopic of open.values()) for (const block of ofTopic) if (block) blocks.push(seal(state, block))
   if (last > Number.MAX_SAFE_INTEGER)
     throw new ConnectorError('config', `versions have passed 2^53 (${last})`, {
       hint: 'Start the pipeline anew: millrace delete NAME --yes.',
@@ -149,10 +156,8 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
   return { task: { task: context.task, epoch: context.epoch, offset: batch.offset as Json, last }, blocks }
 }
 
-function begin(state: State, table: Table, partition: number): OpenBlock {
-  const { segments } = state.options
-  const topic = topicOf(state, table)
-  return { topic, partition, schema: segments.schemaId(table), builder: blockBuilder() }
+function begin({ options }: State, table: Table, topic: string, partition: number): OpenBlock {
+  return { table, topic, partition, schema: options.segments.schemaId(table), builder: blockBuilder() }
 }
 
 function seal({ options }: State, { topic, partition, schema, builder }: OpenBlock): Build['blocks'][number] {

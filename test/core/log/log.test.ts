@@ -180,6 +180,22 @@ describe('log', () => {
     })
   })
 
+  it('keeps the order of a topic when the shape changes inside a batch', async () => {
+    await using log = await openOn(newDisk())
+    const writer = await log.writer(source(), 0)
+    const same = { ...KIT_TABLE, columns: [...KIT_TABLE.columns] } // told again, not changed
+    const other = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: 'more', type: 'text' }] }
+    const big = 'x'.repeat(100_000)
+    const records = [...Array(24).keys()].map(n =>
+      change(1, { table: [KIT_TABLE, same, other][n % 3]!, after: `{"id":1,"n":${n},"big":"${big}"}` }),
+    )
+    await writer.write({ records, offset: 1 })
+    const read = await all(log)
+    expect(read.map(one => one.after!.slice(0, 16))).toEqual(records.map(one => one.after!.slice(0, 16)))
+    expect(read.map(one => one.version)).toEqual([...read.map(one => one.version)].sort((a, b) => a - b))
+    expect(read[2]!.table.columns).toHaveLength(4)
+  })
+
   it('puts a sweep into every partition with one number, and a key into one', async () => {
     await using log = await openOn(newDisk(), { partitions: 3 })
     const writer = await log.writer(source(), 0)
