@@ -8,7 +8,7 @@
  * Its first rounds fall into creation and snapshot, the last ones into the stream.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createWriteStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -27,6 +27,7 @@ const CATCH_UP_MS = 120_000
 /** Seen after kills of the server during rewrites: PostgreSQL's own snapshot of its catalog lacks a table that its log names. */
 const UNDECODABLE = /could not map filenumber/
 const DELETE_MS = 30_000
+const MADE_MS = 20_000
 
 export interface Report extends Found {
   rounds: number
@@ -37,8 +38,10 @@ export interface Report extends Found {
   transactions: number
   /** Times the index was looked at while it was written. */
   polls: number
-  /** Kills of the program while its index held nothing, a part and all of the ledger's rows. */
+  /** Kills of the program before its slot stood, before its index held all of the ledger's rows, and later. */
   readonly kills: { creation: number; snapshot: number; stream: number }
+  /** What the program said when it ended by itself before its kill; no server was killed under it. */
+  readonly gaveUp: string[]
 }
 
 export const faultsOf = ({ lost, backwards, doubled, different }: Found): number =>
@@ -48,7 +51,7 @@ export const summaryOf = (report: Report): string => {
   const { creation, snapshot, stream } = report.kills
   return (
     `${report.rounds} rounds in ${report.generations} generations (${report.undecodable} that PostgreSQL could not decode, not checked), ${creation + snapshot + stream} kills (${creation} in creation, ${snapshot} in the snapshot, ` +
-    `${stream} in the stream), ${report.serverKills} server kills, ${report.transactions} transactions; ${report.changes} changes, ${report.rows} snapshot rows, ` +
+    `${stream} in the stream), ${report.gaveUp.length} gave up before, ${report.serverKills} server kills, ${report.transactions} transactions; ${report.changes} changes, ${report.rows} snapshot rows, ` +
     `${report.documents} documents, ${report.polls} looks at the sink: ` +
     `${report.lost.length} lost, ${report.backwards.length} backwards, ${report.doubled.length} doubled, ${report.different.length} different`
   )
@@ -71,9 +74,11 @@ function start(folder: string, args: readonly string[], url: string): Program {
     detached: true,
   })
   let stderr = ''
+  const said = createWriteStream(join(folder, 'stderr.log'), { flags: 'a' }) // of all lives, for who looks into a kept folder
   child.stderr!.on('data', text => {
     stderr = `${stderr}${text}`.slice(-4_000)
   })
+  child.stderr!.pipe(said)
   const ended = new Promise<number | null>(resolve => child.on('exit', code => resolve(code)))
   return { child, ended, stderr: () => stderr }
 }
@@ -106,6 +111,8 @@ interface Generation {
   readonly report: Report
   /** `n` of the history above which every change must be in the log. */
   mark: number
+  /** The slot stands. It is made only when every transaction has ended that ran before, which takes longer than many lives. */
+  isMade: boolean
 }
 
 const noReport = (): Report => ({
@@ -116,6 +123,7 @@ const noReport = (): Report => ({
   transactions: 0,
   polls: 0,
   kills: { creation: 0, snapshot: 0, stream: 0 },
+  gaveUp: [],
   changes: 0,
   rows: 0,
   documents: 0,
@@ -134,7 +142,7 @@ export async function killRounds(rounds: number, seed: number, say: (text: strin
     const name = `soak-${++report.generations}`
     const folder = mkdtempSync(join(tmpdir(), 'millrace-soak-'))
     writeFileSync(join(folder, 'pipeline.yaml'), yaml(name))
-    const generation = { server, name, folder, random, report, mark: Number.POSITIVE_INFINITY }
+    const generation = { server, name, folder, random, report, mark: Number.POSITIVE_INFINITY, isMade: false }
     await live(generation, Math.min(ROUNDS_A_GENERATION, rounds - report.rounds), seed, say)
     if (faultsOf(report) > 0) {
       say(`seed ${seed}, generation ${report.generations}; kept: ${folder}`)
@@ -158,7 +166,8 @@ async function live(
     const [row] = await server.sql<{ n: string }>('SELECT last_value AS n FROM soak.history_n_seq')
     generation.mark = Number(row!.n)
   })
-  for (let i = 0; i < rounds; i++) await round(generation, watch, i === 0)
+  const early = generation.random.int(1, 2)
+  for (let i = 0; i < rounds; i++) await round(generation, watch, i < early)
   await workload.stop()
   report.transactions += workload.transactions()
   await settle(generation)
@@ -174,32 +183,45 @@ async function live(
   )
 }
 
-async function round(
-  { server, folder, random, report }: Generation,
-  watch: Watch,
-  isFirst: boolean,
-): Promise<void> {
+/** `isEarly`: counted from the start of the program, so that the kill falls into creation; else from when the slot stands. */
+async function round(generation: Generation, watch: Watch, isEarly: boolean): Promise<void> {
+  const { server, folder, random, report } = generation
   const program = start(folder, ['run', 'pipeline.yaml'], server.url)
-  // What is made upstream is made within the first second.
-  await pause(random.int(200, isFirst ? 1_500 : 3_000))
+  const over = new AbortController()
+  const made = slotMade(generation, over.signal)
+  if (!isEarly) await Promise.race([made, program.ended, pause(MADE_MS)])
+  await pause(random.int(200, 3_000))
   const isServerKilled = random.chance(0.2)
   const isProgramFirst = random.chance(0.5)
+  if (program.child.exitCode !== null) report.gaveUp.push(program.stderr().slice(0, 300))
   if (isServerKilled) {
-    if (isProgramFirst) kill(program, watch, report)
+    if (isProgramFirst) kill(program, watch, generation)
     await server.kill9()
     report.serverKills++
     await server.start()
     // Else it lives on, and has to find its way back to the server.
     if (!isProgramFirst) await pause(random.int(100, 2_000))
   }
-  if (!isServerKilled || !isProgramFirst) kill(program, watch, report)
-  await program.ended
+  if (!isServerKilled || !isProgramFirst) kill(program, watch, generation)
+  over.abort()
+  await Promise.all([program.ended, made])
   report.rounds++
 }
 
-function kill({ child }: Program, watch: Watch, { kills }: Report): void {
+/** Looks for a slot that is ready. */
+async function slotMade(generation: Generation, over: AbortSignal): Promise<void> {
+  while (!generation.isMade && !over.aborted) {
+    await pause(30)
+    const slots = await generation.server
+      .sql('SELECT 1 FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL')
+      .catch(() => []) // the server is away
+    generation.isMade = slots.length > 0
+  }
+}
+
+function kill({ child }: Program, watch: Watch, { isMade, report: { kills } }: Generation): void {
   killGroup(child)
-  if (watch.held() === 0) kills.creation++
+  if (!isMade) kills.creation++
   else if (watch.held() < 0.95 * ROWS) kills.snapshot++
   else kills.stream++
 }

@@ -15,5 +15,6 @@ const report = await killRounds(Number(values.rounds), Number(values.seed), text
 )
 for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
   for (const line of report[what].slice(0, 10)) process.stdout.write(`${what}: ${line}\n`)
+for (const line of report.gaveUp.slice(0, 5)) process.stdout.write(`gave up: ${line}\n`)
 process.stdout.write(`${summaryOf(report)}\n`)
 process.exit(faultsOf(report) > 0 ? 1 : 0)
