@@ -48,7 +48,7 @@ export const config = z.strictObject({
         title: 'Mode',
         description: 'initial: every row of the tables first, while changes are followed.',
       }),
-      chunk_rows: z.int().min(1).max(10_000_000).default(50_000).meta({
+      chunk_rows: z.int().min(1).max(10_000_000).default(25_000).meta({
         title: 'Rows of a chunk',
         description:
           'At most so many rows are read in one transaction and held in memory (16 MB in any case).',

@@ -13,6 +13,7 @@
  *      │                               halted ──until the signal aborts, or `wake`
  *   every state ──signal──▶ stopped
  */
+import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Context, Log, Reader, Writer } from '../connector.ts'
 import { asConnectorError, type ConnectorError, Fenced, POLICY } from '../errors.ts'
 import { observed, timed } from '../flow.ts'
@@ -129,6 +130,7 @@ async function rest<R extends ChangeRecord>(run: Run<R>): Promise<void> {
 async function attempt<R extends ChangeRecord>(run: Run<R>, first: Lease): Promise<'ended' | 'again'> {
   const { signal, log, name } = run.options
   const stop = new AbortController()
+  setMaxListeners(0, stop.signal) // connections, chunks and timers of the task all listen to it
   const lease = { now: first }
   // Linked by hand: on Node 20 a signal of AbortSignal.any can be collected while somebody listens to it.
   const onStop = () => stop.abort()
