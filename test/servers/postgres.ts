@@ -49,6 +49,34 @@ const DEFAULTS = {
 
 const PREFIX = 'millrace-test-postgres-'
 
+/** Processes whose parent is `pid`; none where there is no /proc. */
+function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync('/proc')
+      .filter(name => /^\d+$/.test(name))
+      .filter(name => statOf(name).split(') ')[1]?.split(' ')[1] === String(pid))
+      .map(Number)
+  } catch {
+    return []
+  }
+}
+
+function statOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8')
+  } catch {
+    return '' // it ended meanwhile
+  }
+}
+
+function endNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // it noticed by itself
+  }
+}
+
 /** What tests left behind that were killed: their servers run on, and their data stays. */
 async function sweep(): Promise<void> {
   for (const name of readdirSync(tmpdir()).filter(one => one.startsWith(PREFIX))) {
@@ -123,7 +151,10 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       await server.stop()
     },
     async kill9() {
+      // Its backends as well: one that is slow to notice would keep the next start waiting.
+      const backends = childrenOf(server.pid)
       process.kill(server.pid, 'SIGKILL')
+      for (const pid of backends) endNow(pid)
       await server.ended
       await endClients()
     },
