@@ -24,7 +24,7 @@ const MAIN = join(
 )
 const ROUNDS_A_GENERATION = 5
 const CATCH_UP_MS = 120_000
-/** Seen after kills of the server during rewrites: PostgreSQL's own snapshot of its catalog lacks a table that its log names. */
+/** Seen after rewrites, also with no kill of the server: PostgreSQL's own snapshot of its catalog lacks a table that its log names. */
 const UNDECODABLE = /could not map filenumber/
 const DELETE_MS = 30_000
 const MADE_MS = 20_000
@@ -198,7 +198,7 @@ async function round(generation: Generation, watch: Watch, isEarly: boolean): Pr
     if (isProgramFirst) kill(program, watch, generation)
     await server.kill9()
     report.serverKills++
-    await server.start()
+    await startAgain(server)
     // Else it lives on, and has to find its way back to the server.
     if (!isProgramFirst) await pause(random.int(100, 2_000))
   }
@@ -206,6 +206,17 @@ async function round(generation: Generation, watch: Watch, isEarly: boolean): Pr
   over.abort()
   await Promise.all([program.ended, made])
   report.rounds++
+}
+
+/** A process of the killed server may live on until it looks up; the new one does not start beside it. */
+async function startAgain(server: PostgresServer): Promise<void> {
+  for (let attempts = 1; ; attempts++)
+    try {
+      return await server.start()
+    } catch (error) {
+      if (attempts === 20 || !/still in use/.test((error as Error).message)) throw error
+      await pause(500)
+    }
 }
 
 /** Looks for a slot that is ready. */
