@@ -30,15 +30,12 @@ export async function fillGaps(
   const open = records.filter(record => gaps.has(record))
   if (open.length === 0) return records
   const filled = new Map<ChangeRecord, ChangeRecord>()
-  await inSnapshot(
-    client,
-    context,
-    open.map(record => gaps.get(record)!.xid),
-    async () => {
-      for (const group of groupsOf(open, gaps))
-        for (const [record, whole] of await readAgain(group, gaps, client)) filled.set(record, whole)
-    },
-  )
+  const xids = open.map(record => gaps.get(record)!.xid)
+  const tables = [...new Set(open.map(record => quoteTable(record.table)))]
+  await inSnapshot(client, context, xids, tables, async () => {
+    for (const group of groupsOf(open, gaps))
+      for (const [record, whole] of await readAgain(group, gaps, client)) filled.set(record, whole)
+  })
   for (const record of open) gaps.delete(record)
   return records.map(record => filled.get(record) ?? record)
 }
@@ -48,11 +45,14 @@ async function inSnapshot(
   client: pg.Client,
   { clock, signal }: Context,
   xids: readonly bigint[],
+  tables: readonly string[],
   read: () => Promise<void>,
 ): Promise<void> {
   for (let waitMs = 2; ; waitMs = Math.min(waitMs * 2, 200)) {
     await query(client, 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     try {
+      // The lock first, the snapshot second: a rewrite that commits between them would leave this snapshot an empty table.
+      await query(client, `LOCK TABLE ${tables.join(', ')} IN ACCESS SHARE MODE`)
       const [row] = await query<{ snapshot: string }>(
         client,
         'SELECT pg_current_snapshot()::text AS snapshot',

@@ -98,7 +98,7 @@ describe("the source's fields", () => {
         heartbeat_ms: 10_000,
         on_offset_lost: 'halt',
       },
-      snapshot: { mode: 'initial', chunk_rows: 50_000, parallel: 2 },
+      snapshot: { mode: 'initial', chunk_rows: 25_000, parallel: 2 },
     })
     const wrong = (extra: object) =>
       config.safeParse({ url: 'postgres://u@h/d', tables: ['a.b'], ...extra }).error?.message
