@@ -16,7 +16,11 @@ async function get(path) {
 }
 
 const bytes = n =>
-  n < 1e6 ? `${number.format(Math.round(n / 1e3))} kB` : `${number.format(Math.round(n / 1e5) / 10)} MB`
+  n < 1e6
+    ? `${number.format(Math.round(n / 1e3))} kB`
+    : n < 1e9
+      ? `${number.format(Math.round(n / 1e5) / 10)} MB`
+      : `${number.format(Math.round(n / 1e8) / 10)} GB`
 const time = ms =>
   ms < 1000
     ? `${Math.round(ms)} ms`
@@ -63,7 +67,7 @@ function show(pipeline) {
   set('latency', pipeline.caught_up && latency > 0 ? time(latency) : '–')
   set('dead', number.format(pipeline.dead_letters))
   element.querySelector('.dead').classList.toggle('alarm', pipeline.dead_letters > 0)
-  set('bytes', bytes(pipeline.log_bytes))
+  set('bytes', `${bytes(pipeline.log.bytes)} of ${bytes(pipeline.log.limit_bytes)}`)
   progress(element, source.metrics)
   const errors = pipeline.tasks
     .filter(task => task.error)

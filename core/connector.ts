@@ -124,6 +124,24 @@ export interface SourcePlan {
   readonly upstream: readonly { readonly kind: string; readonly name: string; readonly exists: boolean }[]
 }
 
+/** A table as it reaches a sink, behind all transforms. */
+export interface TableAtSink {
+  readonly table: Table
+  readonly topic: string
+}
+
+/** Where a sink puts rows (an index, a table), for `plan`. */
+export interface SinkTarget {
+  readonly name: string
+  /** "schema.table" of what goes there. */
+  readonly tables: readonly string[]
+  readonly exists: boolean
+  /** What it is made as, in the sink's own words. */
+  readonly definition: Json
+  /** How what stands there differs from that, in words; what can be added is. */
+  readonly differences: readonly string[]
+}
+
 export interface Source<C extends z.ZodObject = z.ZodObject> extends Connector<C> {
   /** Looks, changes nothing. Throws `config` for what can never work (a table without a key). */
   plan(config: z.output<C>, context: Context): Promise<SourcePlan>
@@ -138,9 +156,15 @@ export interface Sink<C extends z.ZodObject = z.ZodObject> extends Connector<C> 
   delivery(config: z.output<C>): Delivery
   /** True: keeps rows by id, refuses older after newer, sweeps. */
   readonly keyed: boolean
+  /** How much it is best handed at once; less comes when less is there. Default: the log's. */
+  readonly batch?: { readonly records: number; readonly bytes: number }
   /** Where rows of this table go: `plan` refuses two tables that meet in one target (V6). */
   target?(config: z.output<C>, table: Table): string
+  /** Looks, changes nothing: what will be made. Throws `config` for what can never work (a routing by a column that may change). */
+  plan?(config: z.output<C>, tables: readonly TableAtSink[], context: Context): Promise<readonly SinkTarget[]>
   open(config: z.output<C>, context: Context): Promise<Writer>
+  /** Takes away what these tasks keep beside the data, positions above all (`delete`); the data stay. Repeatable. */
+  forget?(config: z.output<C>, tasks: readonly string[], context: Context): Promise<void>
   /** Full-text search, where the sink is an index: at most `limit` documents, best first. */
   search?(config: z.output<C>, words: string, limit: number): Promise<SearchResult>
 }

@@ -45,3 +45,35 @@ export function timed<R extends ChangeRecord>(
   if (writer.highest) timedWriter.highest = () => writer.highest!()
   return timedWriter
 }
+
+/** From so many records on there is a backlog, and reading ahead pays; a smaller batch grows while the one before is written. */
+const BACKLOG_RECORDS = 1_000
+
+/**
+ * Reads the next batch while a large one is written. One batch ahead, so that memory is bounded by two; what was read ahead and not
+ * written is read again after a restart, for only written batches are let go.
+ */
+export function prefetched<R extends ChangeRecord>(reader: Reader<R>): Reader<R> {
+  const ahead: Reader<R> = {
+    async *[Symbol.asyncIterator]() {
+      const batches = reader[Symbol.asyncIterator]()
+      let next: Promise<IteratorResult<Batch<R>>> | null = null
+      try {
+        for (;;) {
+          const result: IteratorResult<Batch<R>> = await (next ?? batches.next())
+          if (result.done) return
+          const value: Batch<R> = result.value
+          next = value.records.length >= BACKLOG_RECORDS ? batches.next() : null
+          next?.catch(() => {}) // told when its turn comes
+          yield value
+        }
+      } finally {
+        // Not awaited: a read ahead may wait for records until the task's signal aborts, and whoever left us aborts it afterwards.
+        void batches.return?.().catch(() => {})
+      }
+    },
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  }
+  if (reader.commit) ahead.commit = offset => reader.commit!(offset)
+  return ahead
+}

@@ -310,6 +310,15 @@ export function snapshotOf(text: string): PgSnapshot {
   return { xmin, xmax, sees: xid => xid < xmin || (xid < xmax && !running.has(xid)) }
 }
 
+/** Transactions that have not ended for a snapshot taken now, those that wait for a standby with their commit written included. */
+export async function runningTransactions(client: pg.ClientBase): Promise<readonly bigint[]> {
+  const rows = await query<{ xid: string }>(
+    client,
+    'SELECT pg_snapshot_xip(pg_current_snapshot())::text AS xid',
+  )
+  return rows.map(({ xid }) => BigInt(xid))
+}
+
 /** The 32 bits of a message as the 64-bit xid nearest to `reference` (any recent one: a snapshot's xmax). */
 export function widenXid(xid: number, reference: bigint): bigint {
   const epoch = 1n << 32n

@@ -48,6 +48,7 @@ interface State {
   readonly plans: Map<string, RowPlan>
   readonly infos: WeakMap<ChunkRows, { table: Table; takenMs: number }>
   emitter: Promise<pg.Client> | null
+  emitting: Promise<unknown>
   xidReference: bigint
   isOver: boolean
 }
@@ -69,6 +70,7 @@ export function chunksOf(
     plans: new Map(),
     infos: new WeakMap(),
     emitter: null,
+    emitting: Promise.resolve(),
     xidReference,
     isOver: false,
   }
@@ -107,9 +109,16 @@ async function take(state: State): Promise<pg.Client> {
   return client
 }
 
-async function emit(state: State, token: string): Promise<void> {
-  state.emitter ??= connect(state.config, { applicationName: `millrace ${state.context.pipeline} messages` })
-  await emitMessage(await state.emitter, true, state.prefix, token)
+/** One after another: several workers and the heartbeat share the connection, and a client takes one query at a time. */
+function emit(state: State, token: string): Promise<void> {
+  const emitting = state.emitting.then(async () => {
+    state.emitter ??= connect(state.config, {
+      applicationName: `millrace ${state.context.pipeline} messages`,
+    })
+    await emitMessage(await state.emitter, true, state.prefix, token)
+  })
+  state.emitting = emitting.catch(() => {}) // told to whoever sent it
+  return emitting
 }
 
 const oidOf = async (client: pg.Client, table: CatalogTable): Promise<number | null> => {

@@ -6,7 +6,7 @@
  *     "system": "7384…", "timeline": 1,             whose log this is
  *     "lsn": "0/1A2B3C8",                           end of the last finished commit; only this is confirmed to the server
  *     "open": { "commit": "0/1A2B4F0", "done": 17 } the transaction we stand in: its commit, and how many of its changes are in
- *     "unseen": ["754", …],                         transactions (64 bit) delivered or being delivered that no snapshot has seen yet
+ *     "unseen": ["754", …],                         transactions (64 bit) delivered, or committed before the slot, that no snapshot has seen yet
  *     "fill": { "shop.products": { "nodes": {"16390": 16390}, "shape": "…", "left": [[16390, 0, 819200]] } } }
  *
  * `left` are ranges of row addresses (ctid) not yet in the log: [relation, from, to). An address is block * 4096 + line, which
@@ -46,6 +46,21 @@ export interface Following {
 }
 
 export type Position = Following | { readonly format: typeof FORMAT; readonly state: 'creating' }
+
+/**
+ * Where a new pipeline begins: at `lsn`, which the slot was made at. `running`: transactions that ran when it stood. One of them may
+ * have committed in front of `lsn` and be visible to nobody yet: the stream does not bring it, and so every chunk must see it.
+ */
+export const firstPosition = (
+  place: Pick<Following, 'system' | 'timeline' | 'lsn' | 'fill'>,
+  running: readonly bigint[],
+): Following => ({
+  format: FORMAT,
+  state: 'following',
+  ...place,
+  open: null,
+  unseen: running.map(String),
+})
 
 export const CREATING: Position = { format: FORMAT, state: 'creating' }
 

@@ -11,13 +11,15 @@ import {
   identifySystem,
   matchTables,
   relationNames,
+  runningTransactions,
   serverFacts,
 } from './catalog.ts'
 import { fillOf, tableName } from './chunks.ts'
 import type { PostgresConfig } from './config.ts'
 import { connect, query, targetOf } from './connect.ts'
-import { FORMAT, type Following, lsnOf } from './position.ts'
-import { createSlot, ensurePublication, freeSlot, slotState } from './upstream.ts'
+import { type Following, firstPosition, lsnOf } from './position.ts'
+import { createSlot, tellingWaits } from './slot.ts'
+import { ensurePublication, freeSlot, slotState } from './upstream.ts'
 
 const DAY_US = 86_400_000_000
 
@@ -74,23 +76,16 @@ export async function create(config: PostgresConfig, context: Context): Promise<
       await query(client, 'SELECT pg_drop_replication_slot($1)', [name])
     }
     await ensurePublication(client, name, await followedTables(client, config))
-    const { lsn } = await createSlot(client, name)
+    const connectAnew = () => connect(config, { applicationName: `millrace ${context.pipeline}` })
+    const { lsn } = await tellingWaits(connectAnew, context, createSlot(client, name, context))
+    const running = await runningTransactions(client)
     const tables = await followedTables(client, config)
     const fill = Object.fromEntries(tables.map(table => [tableName(table), fillOf(table)]))
     context.log.info(
       { pipeline: context.pipeline, slot: name, tables: tables.length },
       `made slot and publication ${name}`,
     )
-    return {
-      format: FORMAT,
-      state: 'following',
-      system: systemId,
-      timeline,
-      lsn,
-      open: null,
-      unseen: [],
-      fill,
-    }
+    return firstPosition({ system: systemId, timeline, lsn, fill }, running)
   })
 }
 

@@ -178,19 +178,6 @@ export async function slotState(client: pg.ClientBase, slot: string): Promise<Sl
   }
 }
 
-/** Waits for the transactions that run at the moment. Answers the position from which changes can be read. */
-export async function createSlot(client: pg.ClientBase, slot: string): Promise<{ lsn: string }> {
-  // Who was killed while it waits must not hold the slot until the last of those transactions ends: the next start would be
-  // told that somebody reads it. A server on Windows cannot look, and says so.
-  await query(client, `SELECT set_config('client_connection_check_interval', '200', false)`).catch(() => {})
-  const [row] = await query<{ lsn: string }>(
-    client,
-    `SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')`,
-    [slot],
-  )
-  return { lsn: row!.lsn }
-}
-
 export interface Waiting {
   sleep(ms: number): Promise<void>
   /** Default 10,000. */

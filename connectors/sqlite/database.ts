@@ -25,7 +25,8 @@ export type SqliteConfig = z.output<typeof config>
 export function openDatabase(path: string): Database.Database {
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-    const database = new Database(path, { timeout: 5_000 })
+    // Waiting for a lock stops the whole process: longer waits are the task's, with its backoff.
+    const database = new Database(path, { timeout: 250 })
     database.exec(
       'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864',
     )

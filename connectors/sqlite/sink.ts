@@ -16,7 +16,7 @@ import { fillTarget } from '../../core/format/document.ts'
 import { config, openDatabase, type SqliteConfig } from './database.ts'
 import { sqliteError } from './error.ts'
 import { search } from './search.ts'
-import { openWriter } from './writer.ts'
+import { forgetTasks, openWriter } from './writer.ts'
 
 export const sqlite = defineSink({
   name: 'sqlite',
@@ -43,6 +43,17 @@ export const sqlite = defineSink({
   },
   async open(options: SqliteConfig, context: Context): Promise<Writer> {
     return openWriter(openDatabase(options.path), options, context)
+  },
+  async forget({ path }, tasks) {
+    if (!existsSync(path)) return
+    const database = openDatabase(path)
+    try {
+      forgetTasks(database, tasks)
+    } catch (error) {
+      throw sqliteError(error, path)
+    } finally {
+      database.close()
+    }
   },
   async search({ path }, words, limit) {
     if (!existsSync(path))

@@ -67,6 +67,12 @@ export async function openWriter(
   }
 }
 
+export function forgetTasks(database: Database.Database, tasks: readonly string[]): void {
+  if (!database.prepare("SELECT 1 FROM sqlite_master WHERE name = 'millrace_progress'").get()) return
+  const forget = database.prepare('DELETE FROM millrace_progress WHERE task = ?')
+  for (const task of tasks) forget.run(task)
+}
+
 /** Stores our epoch before the first write (L1) and answers with the position. */
 function claim({ database, context }: State): string | null {
   assertLease(context)

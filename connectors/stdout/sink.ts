@@ -1,5 +1,7 @@
 /** Prints each record as a line of JSON: {topic, partition, offset, version, key, value}. At least once; for people and pipes. */
-import { once } from 'node:events'
+import { fstatSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { z } from 'zod'
 import { assertLease, type Context, defineSink, type Writer } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
@@ -22,22 +24,52 @@ export const stdout = defineSink({
   keyed: false,
   delivery: () => 'at_least_once',
   async check() {},
-  async open(_, context: Context): Promise<Writer> {
-    return {
-      async write(batch) {
-        assertLease(context)
-        await print(batch.records.map(lineOf).join(''))
-        return []
-      },
-      async [Symbol.asyncDispose]() {},
-    }
-  },
+  open: async (_, context) => writerTo(standardOutput(), context),
 })
 
-/** A reader that has gone (`| head`) is no fault of the data: the task waits as for any other sink that is away. */
-async function print(text: string): Promise<void> {
-  if (text === '') return
-  if (process.stdout.destroyed || process.stdout.writableEnded)
-    throw new ConnectorError('unavailable', 'standard output is closed')
-  if (!process.stdout.write(text)) await once(process.stdout, 'drain')
+let output: Writable | null = null
+
+/**
+ * Node writes to a pipe synchronously: one that nobody reads would stop the whole process, its leases and its sources. A socket on
+ * the same descriptor waits instead. A file or a terminal stays what it is.
+ */
+function standardOutput(): Writable {
+  if (output) return output
+  const kind = fstatSync(1)
+  output =
+    kind.isFIFO() || kind.isSocket() ? new Socket({ fd: 1, readable: false, writable: true }) : process.stdout
+  output.on('error', () => {}) // told by the write that meets it
+  return output
+}
+
+export function writerTo(stream: Writable, context: Context): Writer {
+  return {
+    async write(batch) {
+      assertLease(context)
+      await print(stream, batch.records.map(lineOf).join(''), context.signal)
+      return []
+    },
+    async [Symbol.asyncDispose]() {},
+  }
+}
+
+/**
+ * Resolves when the operating system has it: what waits in this process would be lost with it. A reader that has gone (`| head`) is
+ * no fault of the data: the task waits as for any other sink that is away.
+ */
+function print(stream: Writable, text: string, signal: AbortSignal): Promise<void> {
+  if (text === '') return Promise.resolve()
+  return new Promise((resolve, reject) => {
+    const closed = (cause?: unknown) =>
+      reject(new ConnectorError('unavailable', 'standard output is closed', { cause }))
+    const onStop = () =>
+      reject(new ConnectorError('unavailable', 'stopped while standard output was not read'))
+    if (stream.destroyed || stream.writableEnded) return closed()
+    signal.addEventListener('abort', onStop, { once: true })
+    stream.write(text, error => {
+      signal.removeEventListener('abort', onStop)
+      if (error) closed(error)
+      else resolve()
+    })
+  })
 }

@@ -1,6 +1,7 @@
 /**
  * `npm start`: a made-up shop in a real PostgreSQL, followed into a SQLite index, with a page to watch. With DATABASE_URL the
- * shop is made there, in a schema `shop` of its own; else in a PostgreSQL that the demo starts under the data directory.
+ * shop is made there, in a schema `shop` of its own; else in a PostgreSQL that the demo starts under the data directory. With
+ * ELASTICSEARCH_URL the index is there.
  * `--once` is the proof: snapshot, some changes, then every row of the source is compared with the index.
  */
 import { randomUUID } from 'node:crypto'
@@ -38,7 +39,9 @@ export interface DemoKit {
     log: (line: string) => void
   }): Promise<{ readonly url: string; stop(): Promise<void> }>
   openShop(url: string, products: number): Promise<Shop>
+  /** Of the SQLite file. */
   readDocuments(path: string, table: string): ReadonlyMap<string, string>
+  elasticsearchDocuments(url: string, index: string): Promise<ReadonlyMap<string, string>>
 }
 
 export interface DemoOptions extends CommonOptions {
@@ -48,7 +51,10 @@ export interface DemoOptions extends CommonOptions {
   readonly port?: string
 }
 
-const PIPELINE = fileURLToPath(new URL('../../../pipelines/shop-search.yaml', import.meta.url))
+const pipelineFile = ({ ELASTICSEARCH_URL: url }: NodeJS.ProcessEnv): string =>
+  fileURLToPath(
+    new URL(`../../../pipelines/${url ? 'shop-elasticsearch' : 'shop-search'}.yaml`, import.meta.url),
+  )
 const CHANGES_A_SECOND = 4
 const PATIENCE_MS = 120_000
 
@@ -60,7 +66,7 @@ export async function demo(setting: Setting, kit: DemoKit, options: DemoOptions)
   await using server = await serverOf(setting, kit, config.dataDir, tell)
   const env = { ...setting.env, DATABASE_URL: server.url, MILLRACE_DATA: config.dataDir }
   const own: Setting = { ...setting, env }
-  const pipelines = loadPipelines(own, [PIPELINE], false)
+  const pipelines = loadPipelines(own, [pipelineFile(setting.env)], false)
   await using shop = await kit.openShop(server.url, Number(options.products))
   if ((await shop.prepare()) === 'made') tell(`Made a shop of ${count(Number(options.products))} products.`)
   await using owned = ownHub(own, config, logOf(setting.secrets, options.logLevel ?? 'warn'))
@@ -68,7 +74,11 @@ export async function demo(setting: Setting, kit: DemoKit, options: DemoOptions)
   if (options.once) {
     using _ = process.stderr.isTTY ? drawProgress(() => owned.hub.status(), process.stderr) : null
     const running = await owned.hub.start(pipeline)
-    await proof(running, owned, shop, kit, config.dataDir, options, startedMs, stopped)
+    const { ELASTICSEARCH_URL: url } = setting.env
+    const documentsOf: DocumentsOf = url
+      ? table => kit.elasticsearchDocuments(url, `shop-${table}`)
+      : async table => kit.readDocuments(join(config.dataDir, 'shop.db'), table)
+    await proof(running, owned, shop, documentsOf, options, startedMs, stopped)
     return
   }
   owned.hub.keepStarting(pipeline)
@@ -114,12 +124,14 @@ async function liveWriter(shop: Shop, { parts }: OwnedHub, stopped: AbortSignal)
   }
 }
 
+/** What the index holds of a table, by id. */
+type DocumentsOf = (table: string) => Promise<ReadonlyMap<string, string>>
+
 async function proof(
   running: RunningPipeline,
   owned: OwnedHub,
   shop: Shop,
-  kit: DemoKit,
-  dataDir: string,
+  documentsOf: DocumentsOf,
   { changes: wanted, json }: DemoOptions,
   startedMs: number,
   stopped: AbortSignal,
@@ -134,7 +146,7 @@ async function proof(
     stopped,
     () => running.source.metrics.get('records') >= before + changes && isLevel(running),
   )
-  const found = await compare(shop, table => kit.readDocuments(join(dataDir, 'shop.db'), table))
+  const found = await compare(shop, documentsOf)
   const seconds = Math.round((performance.now() - startedMs) / 10) / 100
   const result = {
     rows: found.rows,
@@ -189,14 +201,14 @@ async function patiently(
 /** different = missing + extra + unequal, of every row of every table. */
 async function compare(
   shop: Shop,
-  documentsOf: (table: string) => ReadonlyMap<string, string>,
+  documentsOf: DocumentsOf,
 ): Promise<{ rows: number; documents: number; different: number }> {
   let rows = 0
   let documents = 0
   let different = 0
   for (const table of shop.tables) {
     const expected = await shop.expected(table)
-    const found = documentsOf(table)
+    const found = await documentsOf(table)
     rows += expected.size
     documents += found.size
     for (const [id, text] of expected) {

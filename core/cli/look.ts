@@ -1,12 +1,12 @@
 /** Commands that look and change nothing: validate, check, plan, status, search, dlq list. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { SearchResult, Sink, SourcePlan } from '../connector.ts'
+import type { SearchResult, Sink, SinkTarget, SourcePlan } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { runningHub } from '../hub/directory.ts'
 import { readDeadLettersOf, search as searchIn } from '../hub/hub.ts'
 import { lookingContext } from '../hub/looking.ts'
-import { checkAll, planAll } from '../hub/preflight.ts'
+import { checkAll, type PipelinePlan, planAll } from '../hub/preflight.ts'
 import type { Status } from '../hub/status.ts'
 import { topicOf, upstreamName } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
@@ -68,7 +68,12 @@ interface Planned {
   }[]
   readonly upstream: SourcePlan['upstream']
   readonly log: { readonly directory: string; readonly partitions: number }
-  readonly sinks: readonly { readonly name: string; readonly type: string; readonly delivery: string }[]
+  readonly sinks: readonly {
+    readonly name: string
+    readonly type: string
+    readonly delivery: string
+    readonly targets: readonly SinkTarget[]
+  }[]
 }
 
 export async function plan(
@@ -94,7 +99,7 @@ export async function plan(
 
 const plannedOf = (
   { name, log, sinks }: ParsedPipeline,
-  { tables, upstream }: SourcePlan,
+  { tables, upstream, targets }: PipelinePlan,
   dataDir: string,
 ): Planned => ({
   name,
@@ -110,8 +115,18 @@ const plannedOf = (
     name: sink,
     type: connector.name,
     delivery: (connector as Sink).delivery(config as never),
+    targets: targets.get(sink) ?? [],
   })),
 })
+
+/** The definition in full where it will be made, else how what stands there differs from it. */
+function targetText(sink: string, { name, tables, exists, definition, differences }: SinkTarget): string {
+  const head = `  ${sink}: ${name} (${tables.join(', ')}) ${exists ? 'is there' : 'will be made as'}`
+  if (!exists) return `${head}\n${indent(JSON.stringify(definition, null, 2))}`
+  const lines =
+    differences.length === 0 ? ['as this pipeline would make it'] : differences.map(one => `- ${one}`)
+  return `${head}\n${indent(lines.join('\n'))}`
+}
 
 function planText({ name, reads, upstream, log, sinks }: Planned): string {
   const rows = (n: number | null) => (n === null ? 'unknown rows' : `about ${count(n)} rows`)
@@ -135,6 +150,7 @@ function planText({ name, reads, upstream, log, sinks }: Planned): string {
         ? 'nothing: the topics are the result'
         : table(sinks.map(one => [one.name, one.type, one.delivery.replaceAll('_', ' ')])),
     ),
+    ...sinks.flatMap(({ name: sink, targets }) => targets.map(target => targetText(sink, target))),
     `  Nothing was changed. Start it with: millrace up. What it makes upstream is named ${upstreamName(name)}.`,
   ].join('\n')
 }
@@ -152,7 +168,12 @@ export async function status(setting: Setting, options: CommonOptions): Promise<
   const now = await ask<Status>(hub, 'GET', '/api/status')
   if (options.json) return printJson(now)
   const rows = now.pipelines.flatMap(pipeline => [
-    [pipeline.name, pipeline.state, `${count(pipeline.dead_letters)} dead letters`, size(pipeline.log_bytes)],
+    [
+      pipeline.name,
+      pipeline.state,
+      `${count(pipeline.dead_letters)} dead letters`,
+      `log ${size(pipeline.log.bytes)} of ${size(pipeline.log.limit_bytes)}`,
+    ],
     ...pipeline.tasks.map(task => [
       `  ${task.name}`,
       task.state,

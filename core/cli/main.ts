@@ -2,6 +2,7 @@
 /** The composition root: commands, connectors and the process. The only file in core/ that imports connectors/. */
 import { existsSync, readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { elasticsearchDocuments } from '../../connectors/elasticsearch/documents.ts'
 import { connectors } from '../../connectors/index.ts'
 import { startEmbeddedPostgres } from '../../connectors/postgres/embedded.ts'
 import { openShop } from '../../connectors/postgres/shop.ts'
@@ -91,7 +92,11 @@ common(program.command('demo'), 'millrace demo --once --json')
   .option('--products <n>', 'products in the shop', '100000')
   .option('--port <port>', 'port of the page (default: 4000, or the next free one)')
   .action(options =>
-    demo(setting, { startPostgres: startEmbeddedPostgres, openShop, readDocuments }, options),
+    demo(
+      setting,
+      { startPostgres: startEmbeddedPostgres, openShop, readDocuments, elasticsearchDocuments },
+      options,
+    ),
   )
 
 try {
@@ -101,3 +106,5 @@ try {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2
   else process.exitCode = exitCodeOf(error, text => secrets.redact(text))
 }
+// Everything is closed and printed; what waits for a reader of standard output that never comes must not keep the process.
+process.exit()

@@ -31,7 +31,7 @@ export function describe(pipeline: PipelineStatus, rate: number): string {
   const [source, ...sinks] = pipeline.tasks
   const metrics = source?.metrics ?? {}
   const error = pipeline.tasks.find(task => task.error)
-  if (error && (pipeline.state === 'failing' || pipeline.state === 'halted'))
+  if (error && ['failing', 'halted', 'detached'].includes(pipeline.state))
     return `${pipeline.name}  ${pipeline.state}: ${error.error}`
   if (metrics.snapshot_running === 1) {
     const done = metrics.snapshot_rows ?? 0

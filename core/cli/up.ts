@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { asConnectorError } from '../errors.ts'
 import { type Api, startApi } from '../hub/api.ts'
+import { detachedError } from '../log/retention.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { complainOf, Failed, print, printJson } from './output.ts'
 import { drawProgress } from './progress.ts'
@@ -71,7 +72,7 @@ export async function run(setting: Setting, file: string, options: RunOptions): 
   const outcome = await Promise.race([
     aborted(stopped),
     halted,
-    ...(options.untilCaughtUp ? [caughtUp.then(() => undefined)] : []),
+    ...(options.untilCaughtUp ? [caughtUp.then(() => detachedOf(owned, pipelines))] : []),
   ])
   over.abort()
   if (options.json) printJson(owned.hub.status())
@@ -87,7 +88,17 @@ async function started({ secrets }: Setting, { hub }: OwnedHub, pipeline: Parsed
   }
 }
 
-/** A halted task waits for a change of the file; `run` has nobody who could make it, and ends. */
+/** What every other sink has is not what was asked for. */
+function detachedOf({ hub }: OwnedHub, pipelines: readonly ParsedPipeline[]): Error | undefined {
+  for (const { name } of pipelines) {
+    const running = hub.running(name)
+    const task = running?.sinks.find(one => running.isDetached(one.task.name))?.task
+    if (task) return detachedError(task.name)
+  }
+  return undefined
+}
+
+/** A halted task waits for a change of the file; `run` has nobody who could make it, and ends. What is detached stops nobody. */
 async function haltedOf(
   { hub, parts }: OwnedHub,
   pipelines: readonly ParsedPipeline[],
@@ -99,7 +110,7 @@ async function haltedOf(
     for (const { name } of pipelines) {
       const running = hub.running(name)
       const tasks = running ? [running.source, ...running.sinks.map(one => one.task)] : []
-      const halted = tasks.find(task => task.state() === 'halted')
+      const halted = tasks.find(task => task.state() === 'halted' && !running?.isDetached(task.name))
       if (halted) return halted.error() ?? new Failed()
     }
   }

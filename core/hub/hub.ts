@@ -11,7 +11,7 @@ import { backoffMs } from '../worker/backoff.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
 import { lookingContext } from './looking.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
-import { checkAll, isMade, planAll, recordMade } from './preflight.ts'
+import { checkAll, followed, isMade, planAll, recordMade } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { failedStatus, type Status, statusOf } from './status.ts'
 
@@ -55,7 +55,9 @@ export function openHub(parts: HubParts): Hub {
     running: name => state.running.get(name) ?? null,
     status() {
       const { pipelines } = statusOf([...state.running.values()], parts.clock.nowUs() / 1000)
-      const failed = [...state.failed].map(([name, { error }]) => failedStatus(name, error))
+      const failed = [...state.failed.values()].map(({ definition, error }) =>
+        failedStatus(definition, error),
+      )
       return { pipelines: [...pipelines, ...failed].sort((a, b) => (a.name < b.name ? -1 : 1)) }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
@@ -82,9 +84,10 @@ async function start(state: State, definition: ParsedPipeline): Promise<RunningP
   const { clock, log, directory } = state.parts
   const context = lookingContext(clock, log, definition.name, state.stop.signal)
   // Of a pipeline that was made before, what cannot change is said first: `check` would ask for statements that lead nowhere.
-  if (isMade(directory.state, definition.name)) await planAll(definition, context, directory.state)
-  await checkAll(definition, context)
-  const plan = await planAll(definition, context, directory.state)
+  const wasMade = isMade(directory.state, definition.name)
+  const early = wasMade ? await planAll(definition, context, directory.state) : null
+  await checkAll(followed(definition, directory.state), context, wasMade)
+  const plan = early ?? (await planAll(definition, context, directory.state))
   recordMade(definition, plan, directory.state, clock.nowUs() / 1000)
   const running = await startPipeline(definition, state.parts)
   state.running.set(definition.name, running)

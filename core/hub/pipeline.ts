@@ -4,11 +4,15 @@
  */
 import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
+import { prefetched } from '../flow.ts'
 import { openEntryLog, openFileLog } from '../log/file.ts'
-import type { ChangeLog, EntryLog, LogOffset } from '../log/log.ts'
+import type { ChangeLog, EntryLog, LogOffset, Retention } from '../log/log.ts'
 import { nodeDisk } from '../log/node-disk.ts'
+import { detachedError } from '../log/retention.ts'
+import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
 import { type DeadLetters, type Progress, resumeAt } from '../pump.ts'
+import { type Detached, detachedTasks } from '../queue/detached.ts'
 import { localQueue } from '../queue/local.ts'
 import { stateProgress } from '../queue/progress.ts'
 import type { ChangeRecord, LogRecord } from '../record.ts'
@@ -36,6 +40,8 @@ export interface RunningPipeline extends AsyncDisposable {
   readonly sinks: readonly { readonly sink: ParsedSink; readonly partition: number; readonly task: Task }[]
   /** Last position that a sink task let go. */
   position(task: string): LogOffset | null
+  /** Let go at the log's limit (J4). */
+  isDetached(task: string): boolean
   /** Dead letters now; counted once from disk, then as they come. */
   deadCount(): number
   /** Resolves when the source said that it caught up and every sink has passed what the log held then. */
@@ -49,6 +55,8 @@ interface Running extends HubParts {
   readonly deadLog: EntryLog
   readonly stop: AbortController
   readonly positions: Map<string, LogOffset>
+  readonly detached: Detached
+  readonly sinkTasks: Map<string, Task>
   /** Ends of the log when the source caught up. */
   target: ReadonlyMap<string, number> | null
   caughtUp: boolean
@@ -60,21 +68,12 @@ const LEASE_MS = 15_000
 const RETAIN_EVERY_MS = 60_000
 
 export async function startPipeline(definition: ParsedPipeline, parts: HubParts): Promise<RunningPipeline> {
-  const { directory, clock, log, lingerMs, batchBytes } = parts
-  const { name } = definition
-  const shared = { disk: nodeDisk, clock, log, lingerMs, batchBytes, compression: definition.log.compression }
-  const changeLog = await openFileLog({
-    ...shared,
-    directory: directory.logPath(name),
-    name,
-    partitions: definition.log.partitions,
-    limitBytes: definition.limits.logBytes,
-  })
-  const deadLog = await openEntryLog({
-    ...shared,
-    directory: directory.deadPath(name),
-    name: `${name}.dead`,
-    limitBytes: Number.POSITIVE_INFINITY,
+  const detached = detachedTasks(parts.directory.state)
+  const { changeLog, deadLog } = await openLogs(definition, parts, {
+    ...definition.log.retention,
+    consumers: tasksOf(definition).sinks.map(one => one.name),
+    isDetached: detached.has,
+    atLimit: holding => detach(running, holding),
   })
   let settle = () => {}
   const caughtUp = new Promise<void>(resolve => {
@@ -88,6 +87,8 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     deadLog,
     stop: new AbortController(),
     positions: new Map(),
+    detached,
+    sinkTasks: new Map(),
     target: null,
     caughtUp: false,
     settle,
@@ -110,6 +111,7 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     source,
     sinks,
     position: task => running.positions.get(task) ?? null,
+    isDetached: detached.has,
     deadCount: () => running.dead,
     caughtUp,
     isCaughtUp: () => running.caughtUp,
@@ -121,6 +123,28 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
       await deadLog[Symbol.asyncDispose]()
     },
   }
+}
+
+async function openLogs(definition: ParsedPipeline, parts: HubParts, retention: Retention) {
+  const { directory, clock, log, lingerMs, batchBytes } = parts
+  const { name, limits } = definition
+  const { partitions, compression } = definition.log
+  const shared = { disk: nodeDisk, clock, log, lingerMs, batchBytes, compression }
+  const changeLog = await openFileLog({
+    ...shared,
+    directory: directory.logPath(name),
+    name,
+    partitions,
+    limitBytes: limits.logBytes,
+    retention,
+  })
+  const deadLog = await openEntryLog({
+    ...shared,
+    directory: directory.deadPath(name),
+    name: `${name}.dead`,
+    limitBytes: Number.POSITIVE_INFINITY,
+  })
+  return { changeLog, deadLog }
 }
 
 const taskOptions = (running: Running, name: string) => {
@@ -152,15 +176,17 @@ function startSource(running: Running): Task {
 }
 
 function startSink(running: Running, sink: ParsedSink, partition: number): Task {
-  const task = `${running.definition.name}/${sink.name}/${partition}`
-  return startTask<LogRecord>({
-    ...taskOptions(running, task),
+  const name = `${running.definition.name}/${sink.name}/${partition}`
+  const task = startTask<LogRecord>({
+    ...taskOptions(running, name),
     open: context => openSink(running, sink, partition, context),
     seen: (batch: Batch) => {
-      running.positions.set(task, batch.offset as unknown as LogOffset)
+      running.positions.set(name, batch.offset as unknown as LogOffset)
       look(running)
     },
   })
+  running.sinkTasks.set(name, task)
+  return task
 }
 
 /** The source is level with its database: what the log holds now is what the sinks must pass. */
@@ -173,17 +199,13 @@ function aim(running: Running): void {
 }
 
 function look(running: Running): void {
-  const { target, positions, definition } = running
+  const { target, positions, definition, detached } = running
   if (!target || running.caughtUp) return
   for (const sink of definition.sinks)
     for (const { topic, partition, end } of running.changeLog.ends()) {
       const due = target.get(`${topic}/${partition}`) ?? 0
-      if (
-        due > 0 &&
-        end > 0 &&
-        (positions.get(`${definition.name}/${sink.name}/${partition}`)?.next[topic] ?? 0) < due
-      )
-        return
+      const task = `${definition.name}/${sink.name}/${partition}`
+      if (due > 0 && end > 0 && (positions.get(task)?.next[topic] ?? 0) < due && !detached.has(task)) return
     }
   running.caughtUp = true
   running.settle()
@@ -229,7 +251,8 @@ async function openSink(
   partition: number,
   context: Context,
 ): Promise<Opened<LogRecord>> {
-  const { changeLog, directory } = running
+  const { changeLog, directory, detached } = running
+  if (detached.has(context.task)) throw detachedError(context.task) // before the sink is asked for anything
   const inner = await (sink.connector as Sink).open(sink.config as never, context)
   const changed = sink.transforms.length > 0 ? transformed<LogRecord>(inner, sink.transforms) : inner
   const writer = sink.only ? only(changed, sink.only) : changed // what a sink does not take its transforms need not understand
@@ -238,8 +261,20 @@ async function openSink(
     const from = await resumeAt(writer, progress)
     if (from !== null) running.positions.set(context.task, from as unknown as LogOffset)
     look(running)
-    const reader = await changeLog.reader({ consumer: context.task, partition, from, signal: context.signal })
-    return { reader, progress, dead: letters<LogRecord>(running, sink.name) }
+    const { batch } = sink.connector as Sink
+    const reader = await changeLog.reader({
+      consumer: context.task,
+      partition,
+      from,
+      signal: context.signal,
+      ...(batch ? { maxRecords: batch.records, maxBytes: batch.bytes } : {}),
+    })
+    // Who names a batch waits for somebody else while it is written.
+    return {
+      reader: batch ? prefetched(reader) : reader,
+      progress,
+      dead: letters<LogRecord>(running, sink.name),
+    }
   })
 }
 
@@ -279,19 +314,32 @@ function letters<R extends ChangeRecord>(running: Running, sink: string): DeadLe
   }
 }
 
-async function retainNowAndThen(running: Running): Promise<void> {
-  const { clock, stop, changeLog, definition, log } = running
-  const consumers = definition.sinks.flatMap(sink =>
-    Array.from(
-      { length: definition.log.partitions },
-      (_, partition) => `${definition.name}/${sink.name}/${partition}`,
-    ),
-  )
+/**
+ * What `limits.policy` says of the sinks that hold the log at its limit. One that is only starting has not said where it stands: it
+ * is given its attempts first, and the source waits.
+ */
+function detach(running: Running, holding: readonly string[]): boolean {
+  const { definition, detached, sinkTasks, clock, log } = running
+  if (definition.limits.policy !== 'detach_sink') return false
+  const isKnown = (name: string) =>
+    ['running', 'failing', 'halted'].includes(sinkTasks.get(name)?.state() ?? 'waiting')
+  const late = holding.filter(isKnown)
+  if (late.length === 0) return false
+  detached.add(late, clock.nowUs() / 1000)
+  for (const task of late) {
+    const { message, kind, hint } = detachedError(task)
+    log.error({ task, kind, hint }, message)
+  }
+  look(running)
+  return true
+}
+
+async function retainNowAndThen({ clock, stop, changeLog, definition, log }: Running): Promise<void> {
   while (!stop.signal.aborted) {
     await clock.sleep(RETAIN_EVERY_MS, stop.signal)
     if (stop.signal.aborted) return
     try {
-      await changeLog.retain(definition.log.retention.hours, consumers)
+      await changeLog.retain()
     } catch (error) {
       log.warn({ pipeline: definition.name }, `retention of ${definition.name}: ${(error as Error).message}`)
     }

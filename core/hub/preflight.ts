@@ -2,15 +2,56 @@
  * What is looked at before a pipeline starts: `check` of every connector, and whether it is still what it was made as. Tables,
  * keys and partitions of an existing pipeline cannot change yet: its log and its position were made for them.
  */
-import type { Context, Sink, Source, SourcePlan } from '../connector.ts'
-import { type Fingerprint, fingerprintOf, refuseChanged, refuseUnsafe } from '../pipeline/plan.ts'
+import type { Context, Sink, SinkTarget, Source, SourcePlan } from '../connector.ts'
+import { ConnectorError, POLICY } from '../errors.ts'
+import {
+  type Fingerprint,
+  fingerprintOf,
+  refuseChanged,
+  refuseUnsafe,
+  tablesAt,
+  tasksOf,
+} from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
+import { detachedTasks } from '../queue/detached.ts'
 import type { StateFile } from '../queue/state.ts'
 
-/** Throws the first thing that keeps the pipeline from running, with what mends it. */
-export async function checkAll({ source, sinks }: ParsedPipeline, context: Context): Promise<void> {
+/** What a sink that is away says; a pipeline that runs anyway (its log takes the changes) need not wait for it. */
+const isAway = (error: unknown): boolean =>
+  error instanceof ConnectorError && POLICY[error.kind].action === 'backoff' && error.kind !== 'bug'
+
+/**
+ * Throws the first thing that keeps the pipeline from running, with what mends it. `isMade`: it ran before, and goes on filling its log
+ * while a sink is away, so that the database is not held up: the sink's task says what is wrong.
+ */
+export async function checkAll(
+  { name, source, sinks }: ParsedPipeline,
+  context: Context,
+  isMade = false,
+): Promise<void> {
   await (source.connector as Source).check(source.config as never, context)
-  for (const { connector, config } of sinks) await (connector as Sink).check(config as never, context)
+  for (const { connector, config, name: sink } of sinks)
+    try {
+      await (connector as Sink).check(config as never, context)
+    } catch (error) {
+      if (!isMade || !isAway(error)) throw error
+      context.log.warn(
+        { pipeline: name, sink },
+        `${name} starts without its sink ${sink}: ${(error as Error).message}`,
+      )
+    }
+}
+
+export interface PipelinePlan extends SourcePlan {
+  /** By sink; null: it makes nothing, or cannot say. */
+  readonly targets: ReadonlyMap<string, readonly SinkTarget[]>
+}
+
+/** Without the sinks that were let go wholly (J4): one of them that is still away must not keep the others from starting. */
+export function followed(definition: ParsedPipeline, state: StateFile): ParsedPipeline {
+  const detached = detachedTasks(state)
+  const tasks = tasksOf(definition).sinks.filter(task => !detached.has(task.name))
+  return { ...definition, sinks: definition.sinks.filter(sink => tasks.some(task => task.sink === sink)) }
 }
 
 /** What would be made and read; refuses what cannot be right, and what differs from what the pipeline was made as. */
@@ -18,8 +59,8 @@ export async function planAll(
   definition: ParsedPipeline,
   context: Context,
   state: StateFile | null,
-): Promise<SourcePlan> {
-  const { source, name } = definition
+): Promise<PipelinePlan> {
+  const { source, name, sinks } = definition
   const plan = await (source.connector as Source).plan(source.config as never, context)
   const tables = plan.tables.map(one => one.table)
   refuseUnsafe(definition, tables)
@@ -28,7 +69,21 @@ export async function planAll(
     | undefined
   if (made)
     refuseChanged(name, JSON.parse(made.fingerprint) as Fingerprint, fingerprintOf(definition, tables))
-  return plan
+  const targets = new Map<string, readonly SinkTarget[]>()
+  for (const sink of sinks) {
+    const { connector, config } = sink
+    try {
+      const found = await (connector as Sink).plan?.(
+        config as never,
+        tablesAt(definition, sink, tables),
+        context,
+      )
+      if (found) targets.set(sink.name, found)
+    } catch (error) {
+      if (!made || !isAway(error)) throw error
+    }
+  }
+  return { ...plan, targets }
 }
 
 export const isMade = (state: StateFile, pipeline: string): boolean =>

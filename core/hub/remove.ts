@@ -1,25 +1,33 @@
 /**
- * `millrace delete NAME --yes`: slot and publication, logs, dead letters and progress. The sinks' data stay. Upstream first: when
- * that fails nothing is lost and it can be said again.
+ * `millrace delete NAME --yes`: slot and publication, logs, dead letters and progress, that in the sinks too. Their data stay. What is
+ * outside goes first: when that fails nothing is lost and it can be said again.
  */
 import { rmSync } from 'node:fs'
-import type { Source } from '../connector.ts'
+import type { Sink, Source } from '../connector.ts'
+import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { lookingContext } from './looking.ts'
 import type { HubParts } from './pipeline.ts'
 
-export async function removePipeline(
-  parts: HubParts,
-  { name, source }: ParsedPipeline,
-): Promise<readonly string[]> {
+export async function removePipeline(parts: HubParts, pipeline: ParsedPipeline): Promise<readonly string[]> {
+  const { name, source, sinks } = pipeline
   const { directory, clock, log } = parts
   const context = lookingContext(clock, log, name, new AbortController().signal)
   const dropped = [...((await (source.connector as Source).drop?.(source.config as never, context)) ?? [])]
+  // A position of the log that goes would halt the next pipeline that writes there.
+  for (const { name: sink, connector, config } of sinks) {
+    const tasks = tasksOf(pipeline).sinks.filter(task => task.sink.name === sink)
+    await (connector as Sink).forget?.(
+      config as never,
+      tasks.map(task => task.name),
+      context,
+    )
+  }
   for (const path of [directory.logPath(name), directory.deadPath(name)])
     rmSync(path, { recursive: true, force: true })
   dropped.push(`log and dead letters of ${name}`)
   const forget = directory.state.transaction(() => {
-    for (const table of ['progress', 'leases'])
+    for (const table of ['progress', 'leases', 'detached'])
       directory.state.prepare(`DELETE FROM ${table} WHERE task LIKE ? ESCAPE '!'`).run(`${name}/%`)
     directory.state.prepare('DELETE FROM pipelines WHERE name = ?').run(name)
   })

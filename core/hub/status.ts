@@ -1,11 +1,14 @@
 /** What `status --json`, the API and the page show of the running pipelines. Plain data; nothing secret is in it. */
 import type { ConnectorError } from '../errors.ts'
 import type { LogOffset } from '../log/log.ts'
+import { detachedError } from '../log/retention.ts'
+import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Task } from '../worker/task.ts'
 import type { RunningPipeline } from './pipeline.ts'
 
 export interface TaskStatus {
   readonly name: string
+  /** That of the task, or `detached`: let go at the log's limit. */
   readonly state: string
   readonly records: number
   readonly lag_records: number
@@ -17,14 +20,14 @@ export interface TaskStatus {
 
 export interface PipelineStatus {
   readonly name: string
-  /** starting | snapshot | following | failing | halted | ended | stopped */
+  /** starting | snapshot | following | detached | failing | halted | ended | stopped */
   readonly state: string
   readonly caught_up: boolean
   readonly tasks: readonly TaskStatus[]
   readonly dead_letters: number
   /** Records the log ever took, of all topics. */
   readonly log_records: number
-  readonly log_bytes: number
+  readonly log: { readonly bytes: number; readonly limit_bytes: number }
 }
 
 export interface Status {
@@ -39,12 +42,12 @@ function lagOf({ log }: RunningPipeline, position: LogOffset | null, partition: 
   return lag
 }
 
-function taskStatus(task: Task, lagRecords: number, nowMs: number): TaskStatus {
-  const error = task.error()
+function taskStatus(task: Task, isDetached: boolean, lagRecords: number, nowMs: number): TaskStatus {
+  const error = isDetached ? detachedError(task.name) : task.error()
   const lastMs = task.metrics.get('last_commit_ms')
   return {
     name: task.name,
-    state: task.state(),
+    state: isDetached ? 'detached' : task.state(),
     records: task.metrics.get('records'),
     lag_records: lagRecords,
     lag_seconds: lagRecords > 0 && lastMs > 0 ? Math.max(0, Math.round((nowMs - lastMs) / 100) / 10) : 0,
@@ -56,8 +59,10 @@ function taskStatus(task: Task, lagRecords: number, nowMs: number): TaskStatus {
 
 /** The worst a task is in is what the pipeline is in. */
 function stateOf(running: RunningPipeline): string {
-  const states = [running.source, ...running.sinks.map(one => one.task)].map(task => task.state())
-  for (const bad of ['halted', 'failing'] as const) if (states.includes(bad)) return bad
+  const states = [running.source, ...running.sinks.map(one => one.task)].map(task =>
+    running.isDetached(task.name) ? 'detached' : task.state(),
+  )
+  for (const bad of ['halted', 'failing', 'detached'] as const) if (states.includes(bad)) return bad
   if (states.every(state => state === 'stopped')) return 'stopped'
   if (running.source.state() === 'ended') return running.isCaughtUp() ? 'ended' : 'following'
   if (running.source.state() !== 'running') return 'starting'
@@ -71,20 +76,20 @@ export function statusOf(running: readonly RunningPipeline[], nowMs: number): St
       state: stateOf(one),
       caught_up: one.isCaughtUp(),
       tasks: [
-        taskStatus(one.source, 0, nowMs),
+        taskStatus(one.source, false, 0, nowMs),
         ...one.sinks.map(({ task, partition }) =>
-          taskStatus(task, lagOf(one, one.position(task.name), partition), nowMs),
+          taskStatus(task, one.isDetached(task.name), lagOf(one, one.position(task.name), partition), nowMs),
         ),
       ],
       dead_letters: one.deadCount(),
       log_records: one.log.ends().reduce((sum, { end }) => sum + end, 0),
-      log_bytes: one.log.sizeBytes(),
+      log: { bytes: one.log.sizeBytes(), limit_bytes: one.definition.limits.logBytes },
     })),
   }
 }
 
 /** A pipeline that does not start. */
-export const failedStatus = (name: string, error: ConnectorError): PipelineStatus => ({
+export const failedStatus = ({ name, limits }: ParsedPipeline, error: ConnectorError): PipelineStatus => ({
   name,
   state: 'failing',
   caught_up: false,
@@ -102,5 +107,5 @@ export const failedStatus = (name: string, error: ConnectorError): PipelineStatu
   ],
   dead_letters: 0,
   log_records: 0,
-  log_bytes: 0,
+  log: { bytes: 0, limit_bytes: limits.logBytes },
 })

@@ -5,6 +5,7 @@
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
 import type { ChangeRecord, Json, Table } from '../record.ts'
+import type { Compression } from './codec.ts'
 import { type BlockBuilder, blockBuilder, putRecord, storedBlock } from './journal.ts'
 import { partitionOf } from './partition.ts'
 import type { Build, Segments } from './segments.ts'
@@ -14,13 +15,14 @@ export interface ChangesOptions {
   readonly segments: Segments
   readonly name: string
   readonly partitions: number
-  readonly compression: 'lz4' | 'none'
+  readonly compression: Compression
   /** Task → the epoch of its newest writer. */
   readonly owners: Map<string, number>
 }
 
 /** A reader opens a block at a time: this bounds its memory. */
 const BLOCK_BYTES = 256 * 1024
+const SPARE_BUILDERS = 8
 const DAY_US = 86_400_000_000
 
 export const topicName = (pipeline: string, { schema, name }: Table): string =>
@@ -34,15 +36,14 @@ export async function openChanges(
 ): Promise<Writer<ChangeRecord>> {
   const { segments, owners } = options
   assertLease(context)
-  const state: State = { options, context, last: floor, offset: null, topics: new WeakMap() }
+  const state: State = { options, context, last: floor, offset: null, topics: new WeakMap(), spare: [] }
   // The claim goes through the queue: a write of the owner before is either wholly in front of it or fenced (L1, P2).
   await segments.append(0, () => claim(state))
   return {
     async write(batch): Promise<readonly Rejected<ChangeRecord>[]> {
-      assertLease(context)
-      refuseFenced(owners, context)
       let last = state.last
       await segments.append(batch.records.length * 300, () => {
+        assertLease(context) // here and not before: it may have waited for its turn
         refuseFenced(owners, context)
         const built = build(state, batch)
         last = built.task!.last
@@ -90,6 +91,7 @@ interface State {
   /** The position that was found. */
   offset: Json
   readonly topics: WeakMap<Table, string>
+  readonly spare: BlockBuilder[]
 }
 
 interface OpenBlock {
@@ -125,7 +127,11 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
     }
     let block = ofTopic[partition]
     // Blocks of a topic-partition follow each other as its records do: another shape closes the one before.
-    if (block && block.table !== record.table && block.schema !== options.segments.schemaId(record.table)) {
+    if (
+      block &&
+      block.table !== record.table &&
+      block.schema !== options.segments.schemas.idOf(record.table)
+    ) {
       blocks.push(seal(state, block))
       block = undefined
     }
@@ -156,15 +162,30 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
   return { task: { task: context.task, epoch: context.epoch, offset: batch.offset as Json, last }, blocks }
 }
 
-function begin({ options }: State, table: Table, topic: string, partition: number): OpenBlock {
-  return { table, topic, partition, schema: options.segments.schemaId(table), builder: blockBuilder() }
+function begin({ options, spare }: State, table: Table, topic: string, partition: number): OpenBlock {
+  const builder = spare.pop() ?? blockBuilder()
+  return { table, topic, partition, schema: options.segments.schemas.idOf(table), builder }
 }
 
-function seal({ options }: State, { topic, partition, schema, builder }: OpenBlock): Build['blocks'][number] {
+function seal(
+  { options, spare }: State,
+  { topic, partition, schema, builder }: OpenBlock,
+): Build['blocks'][number] {
   const { bytes, codec, crc } = storedBlock(builder, options.compression)
   const first = options.segments.allocate(topic, partition, builder.count)
-  return {
-    meta: [topic, partition, schema, first, builder.count, builder.used, bytes.length, codec, crc],
-    bytes,
-  }
+  const meta = [
+    topic,
+    partition,
+    schema,
+    first,
+    builder.count,
+    builder.used,
+    bytes.length,
+    codec,
+    crc,
+  ] as const
+  // What is stored is a copy: the buffer serves again. Made anew for each block, they would be the most of what a snapshot throws away.
+  if (spare.length < SPARE_BUILDERS && builder.bytes.length <= 2 * BLOCK_BYTES)
+    spare.push(Object.assign(builder, { used: 0, count: 0 }))
+  return { meta, bytes }
 }

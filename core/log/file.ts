@@ -1,12 +1,15 @@
 /** The embedded log: a directory of segments as a `ChangeLog`, or as an `EntryLog` for dead letters. Contract: log.ts. */
 import type { Clock, Log, Reader } from '../connector.ts'
 import { openChanges } from './changes.ts'
+import type { Compression } from './codec.ts'
 import type { Disk } from './disk.ts'
-import { blockBuilder, openBlock, putRecord, recordAt, storedBlock } from './journal.ts'
-import type { ChangeLog, Entry, EntryLog, PlacedEntry, TopicEnds } from './log.ts'
+import { blockBuilder, putRecord, recordAt, storedBlock } from './journal.ts'
+import type { ChangeLog, Entry, EntryLog, PlacedEntry, Retention, TopicEnds } from './log.ts'
 import { openReader } from './reader.ts'
-import { readAt, readMeta, type Segment } from './segment.ts'
+import { retaining } from './retention.ts'
+import { type Readable, readBlock, readMeta } from './segment.ts'
 import { openSegments, type Segments } from './segments.ts'
+import { windowOf } from './window.ts'
 
 export interface FileLogOptions {
   readonly directory: string
@@ -15,7 +18,7 @@ export interface FileLogOptions {
   readonly log: Log
   /** The pipeline's name: topics are `<name>.<schema>.<table>`. */
   readonly name: string
-  readonly compression: 'lz4' | 'none'
+  readonly compression: Compression
   readonly segmentBytes?: number
   readonly limitBytes: number
   /** As Kafka's producer: how long a group waits for company, and from what size it does not. */
@@ -24,52 +27,47 @@ export interface FileLogOptions {
 }
 
 const SEGMENT_BYTES = 128 << 20
-const HOUR_MS = 3_600_000
+/** For who only looks at a log. */
+const KEEP_ALL: Retention = {
+  hours: Number.POSITIVE_INFINITY,
+  consumers: [],
+  isDetached: () => false,
+  atLimit: () => false,
+}
+
+/** Retention deletes closed segments only: a log that fills its limit with one active segment could never make room again. */
+const segmentBytesOf = ({ segmentBytes = SEGMENT_BYTES, limitBytes }: FileLogOptions): number =>
+  Math.min(segmentBytes, limitBytes / 4)
 
 export async function openFileLog(
-  options: FileLogOptions & { readonly partitions: number },
+  options: FileLogOptions & { readonly partitions: number; readonly retention?: Retention },
 ): Promise<ChangeLog> {
-  const { disk, name, partitions, compression, clock } = options
-  const segments = await openSegments({ ...options, segmentBytes: options.segmentBytes ?? SEGMENT_BYTES })
+  const { name, partitions, compression, limitBytes, clock, retention = KEEP_ALL } = options
+  const parts = { segments: () => segments, limitBytes, clock, retention }
+  const { refuseDetached, passed, retain, makeRoom } = retaining(parts)
+  // No linger: the one writer awaits each write before the next, so nobody could join its group, and every batch would pay.
+  const segments: Segments = await openSegments({
+    ...options,
+    segmentBytes: segmentBytesOf(options),
+    lingerMs: 0,
+    makeRoom,
+  })
   const owners = new Map<string, number>()
-  /** Consumer → partition and next offset by topic of what it let go. */
-  const consumers = new Map<string, { partition: number; next: ReadonlyMap<string, number> }>()
   return {
     id: segments.id,
     partitions,
     writer: (context, floor) =>
       openChanges({ segments, name, partitions, compression, owners }, context, floor),
-    reader: (reading): Promise<Reader> =>
-      openReader(
-        {
-          segments,
-          disk,
-          committed: next => void consumers.set(reading.consumer, { partition: reading.partition, next }),
-        },
-        reading,
-      ),
+    async reader(reading): Promise<Reader> {
+      const { consumer, partition } = reading
+      refuseDetached(consumer)
+      return openReader({ segments, committed: next => passed(consumer, partition, next) }, reading)
+    },
     ends: () => endsOf(segments),
     sizeBytes: segments.sizeBytes,
-    async retain(hours, expected) {
-      if (expected.some(consumer => !consumers.has(consumer))) return // who has not said where it stands may need everything
-      const floors = expected.map(consumer => consumers.get(consumer)!)
-      const oldestMs = clock.nowUs() / 1000 - hours * HOUR_MS
-      await segments.removeWhile(
-        (_, next) => next.header.made_ms < oldestMs && floors.every(floor => hasPassed(floor, next)),
-      )
-    },
+    retain,
     [Symbol.asyncDispose]: segments.close,
   }
-}
-
-/** The consumer's first unread record stands in `segment` or behind it (J4). */
-function hasPassed(
-  { partition, next }: { partition: number; next: ReadonlyMap<string, number> },
-  segment: Segment,
-): boolean {
-  return Object.entries(segment.header.ends).every(
-    ([topic, ends]) => (next.get(topic) ?? 0) >= (ends[partition] ?? 0),
-  )
 }
 
 function endsOf(segments: Segments): readonly TopicEnds[] {
@@ -81,7 +79,7 @@ function endsOf(segments: Segments): readonly TopicEnds[] {
 
 export async function openEntryLog(options: FileLogOptions): Promise<EntryLog> {
   const { disk, compression } = options
-  const segments = await openSegments({ ...options, segmentBytes: options.segmentBytes ?? SEGMENT_BYTES })
+  const segments = await openSegments({ ...options, segmentBytes: segmentBytesOf(options) })
   return {
     id: segments.id,
     append: entries =>
@@ -89,17 +87,23 @@ export async function openEntryLog(options: FileLogOptions): Promise<EntryLog> {
         entries.reduce((sum, entry) => sum + entry.key.length + entry.value.length, 0),
         () => ({ blocks: blocksOf(segments, entries, compression) }),
       ),
-    entries: () => entriesOf(segments, disk),
+    entries: () =>
+      entriesOf(
+        segments.list.map(({ path, headerSize, size }) => ({ path, headerSize, size })),
+        disk,
+      ),
     [Symbol.asyncDispose]: segments.close,
   }
 }
 
 /** Entries have no schema (0) and no version. */
-function blocksOf(segments: Segments, entries: readonly Entry[], compression: 'lz4' | 'none') {
+function blocksOf(segments: Segments, entries: readonly Entry[], compression: Compression) {
   const groups = new Map<string, Entry[]>()
   for (const entry of entries) {
     const place = `${entry.topic}/${entry.partition}`
-    groups.set(place, [...(groups.get(place) ?? []), entry])
+    const group = groups.get(place)
+    if (group) group.push(entry)
+    else groups.set(place, [entry])
   }
   return [...groups.values()].map(group => {
     const { topic, partition } = group[0]!
@@ -114,17 +118,18 @@ function blocksOf(segments: Segments, entries: readonly Entry[], compression: 'l
   })
 }
 
-async function* entriesOf({ list }: Segments, disk: Disk): AsyncGenerator<PlacedEntry> {
-  for (const { path, headerSize, size } of [...list]) {
-    const file = await disk.open(path, 'read')
+async function* entriesOf(list: readonly Readable[], disk: Disk): AsyncGenerator<PlacedEntry> {
+  for (const segment of list) {
+    const file = await disk.open(segment.path, 'read')
     try {
-      for (let at = headerSize; at < size; ) {
-        const { meta, length, blocksAt } = await readMeta(file, path, at)
+      const window = windowOf(file)
+      for (let at = segment.headerSize; at < segment.size; ) {
+        const { meta, length, blocksAt } = await readMeta(window, segment, at)
         let blockAt = blocksAt
         for (const block of meta.blocks) {
-          const [topic, partition, , first, count, , stored] = block
-          const raw = openBlock(await readAt(file, blockAt, stored), block)
-          blockAt += stored
+          const [topic, partition, , first, count] = block
+          const raw = await readBlock(window, segment, blockAt, block)
+          blockAt += block[6]
           let position = 0
           for (let i = 0; i < count; i++) {
             const { key, value, timestampMs, end } = recordAt(raw, position)

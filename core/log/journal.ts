@@ -9,19 +9,22 @@
  *               of this segment, and of the log when it is the oldest
  *   frame     = "FRAM" | u32 size of what follows the head | u32 size of meta | u32 crc32 of head and meta | meta (JSON) | block*
  *     meta    = { at_ms, tasks: [{ task, epoch, offset, last }], schemas?: { id: Table }, blocks: [[topic, partition, schema,
- *                 first offset, records, size, stored size, codec, crc32 of what is stored]] }   codec 0: as it is, 1: lz4 block
+ *                 first offset, records, size, stored size, codec (codec.ts), crc32 of what is stored]] }
  *   block     = record*                                           records of one topic-partition and one schema
  *     record  = f64 version | f64 timestamp in ms | u32 size of key | u32 size of value | u8 headers (0) | key | value
  *
  * A frame is what one sync makes durable: all that was appended meanwhile, of however many topics and tasks. It is whole or it
  * never was (J1, J2): the next one is written only after the sync, so that damage with a whole frame behind it is no torn tail.
+ *
+ * Formats (J6): 1 knew the codecs 0 and 1 only, and took any other for damage. 2 has the others, and refuses what it does not know
+ * by name. A segment of an older format is read, and not appended to.
  */
 import { crc32 } from 'node:zlib'
-import { compressSync, uncompressSync } from 'lz4-napi'
 import { ConnectorError } from '../errors.ts'
 import type { Json, Table } from '../record.ts'
+import { type Compression, type Packed, packed } from './codec.ts'
 
-export const FORMAT = 1
+export const FORMAT = 2
 const MAGIC = Buffer.from('MILLRACE')
 const FRAME = Buffer.from('FRAM')
 export const HEADER_SIZE = 20
@@ -52,7 +55,7 @@ export type BlockMeta = readonly [
   count: number,
   size: number,
   stored: number,
-  codec: 0 | 1,
+  codec: number,
   crc: number,
 ]
 
@@ -101,23 +104,23 @@ function grow(block: BlockBuilder, by: number): void {
   block.bytes = bytes
 }
 
-/** What is stored of a block: compressed when that is smaller. */
+/** What is stored of a block. */
 export function storedBlock(
   block: BlockBuilder,
-  compression: 'lz4' | 'none',
-): { readonly bytes: Buffer; readonly codec: 0 | 1; readonly crc: number } {
-  const raw = block.bytes.subarray(0, block.used)
-  if (compression === 'lz4') {
-    const packed = compressSync(raw) as Buffer
-    if (packed.length < raw.length) return { bytes: packed, codec: 1, crc: crc32(packed) }
-  }
-  return { bytes: Buffer.from(raw), codec: 0, crc: crc32(raw) }
+  compression: Compression,
+): Packed & { readonly crc: number } {
+  const { bytes, codec } = packed(block.bytes.subarray(0, block.used), compression)
+  return { bytes, codec, crc: crc32(bytes) }
 }
 
 /** The records of a stored block. Throws `config` when its sizes contradict each other. */
-export function openBlock(stored: Buffer, [topic, partition, , , , size, , codec, crc]: BlockMeta): Buffer {
+export function openBlock(
+  stored: Buffer,
+  [topic, partition, , , , size, , , crc]: BlockMeta,
+  open: (packed: Buffer) => Buffer,
+): Buffer {
   if (crc32(stored) !== crc) throw damaged(`a block of ${topic}/${partition} is altered`)
-  const raw = codec === 1 ? (uncompressSync(stored) as Buffer) : stored
+  const raw = open(stored)
   if (raw.length !== size)
     throw damaged(`a block of ${topic}/${partition} holds ${raw.length} bytes, ${size} were written`)
   return raw
@@ -221,11 +224,14 @@ export function encodeHeader(state: SegmentState): Buffer {
   return header
 }
 
+export interface Header {
+  readonly format: number
+  readonly state: SegmentState
+  readonly size: number
+}
+
 /** Null: not whole, or altered. Throws `config` on a newer format (J6). */
-export function decodeHeader(
-  bytes: Buffer,
-  path: string,
-): { readonly state: SegmentState; readonly size: number } | null {
+export function decodeHeader(bytes: Buffer, path: string): Header | null {
   if (bytes.length < HEADER_SIZE || bytes.compare(MAGIC, 0, MAGIC.length, 0, MAGIC.length) !== 0) return null
   const format = bytes.readUInt16LE(8)
   if (format > FORMAT) {
@@ -239,5 +245,5 @@ export function decodeHeader(
   }
   const size = HEADER_SIZE + bytes.readUInt32LE(12)
   if (size > bytes.length || crc32(bytes.subarray(HEADER_SIZE, size)) !== bytes.readUInt32LE(16)) return null
-  return { state: JSON.parse(bytes.toString('utf8', HEADER_SIZE, size)) as SegmentState, size }
+  return { format, state: JSON.parse(bytes.toString('utf8', HEADER_SIZE, size)) as SegmentState, size }
 }

@@ -8,6 +8,8 @@
 import type { Context, Offset, Reader, Writer } from '../connector.ts'
 import type { ChangeRecord } from '../record.ts'
 
+export { COMPRESSIONS, type Compression, missingCompression } from './codec.ts'
+
 /** `next`: the offset of the next record by topic. A topic that is not named is read from its start. */
 export interface LogOffset {
   readonly log: string
@@ -50,6 +52,22 @@ export interface LogReaderOptions {
   readonly untilEnd?: boolean
 }
 
+/** What a log keeps, and for whom (J4). */
+export interface Retention {
+  readonly hours: number
+  /** Above it what every consumer has passed goes before its time. */
+  readonly bytes?: number | undefined
+  /** Who drains the log, as named in `LogReaderOptions`: nothing goes that one of them has not read. */
+  readonly consumers: readonly string[]
+  /** It is waited for no more, and is refused. */
+  isDetached(consumer: string): boolean
+  /**
+   * The log is at its limit, and `holding` have not read its oldest segment. Answers whether it has detached one of them, for good:
+   * that must outlive the process before the answer is given.
+   */
+  atLimit(holding: readonly string[]): boolean
+}
+
 export interface ChangeLog extends AsyncDisposable {
   /** Made with the log, renewed by a restore (V5). */
   readonly id: string
@@ -64,8 +82,8 @@ export interface ChangeLog extends AsyncDisposable {
   ends(): readonly TopicEnds[]
   /** Bytes on disk. */
   sizeBytes(): number
-  /** Deletes closed segments older than `hours` that every one of `consumers` has passed (J4). Nothing while one of them is unknown. */
-  retain(hours: number, consumers: readonly string[]): Promise<void>
+  /** Lets go of what its `Retention` says, as far as every consumer has passed it (J4). Nothing while one of them is unknown. */
+  retain(): Promise<void>
 }
 
 /** A log of plain entries with many appenders in one process (`<name>.dead`, P3). */

@@ -1,7 +1,7 @@
 /** The real disk. */
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { Disk, DiskFile } from './disk.ts'
 
 const FLAGS = { create: 'wx+', read: 'r', write: 'r+' } as const
@@ -42,8 +42,11 @@ async function syncDirectory(path: string): Promise<void> {
 
 export const nodeDisk: Disk = {
   async mkdir(path) {
-    const made = await mkdir(path, { recursive: true })
-    if (made) await syncDirectory(dirname(made))
+    const first = await mkdir(path, { recursive: true })
+    if (first === undefined) return
+    // Every directory that was made stands in the one above it.
+    for (let made = resolve(path); made.length >= first.length; made = dirname(made))
+      await syncDirectory(dirname(made))
   },
   list: async path => (await readdir(path)).sort(),
   open: async (path, mode) => fileOf(await open(path, FLAGS[mode], 0o600)),

@@ -1,8 +1,18 @@
-/** One segment file: opening, recovery of the last one, and a sparse index of where a reader may begin. */
+/**
+ * One segment file: opening, recovery of the last one, reading of frames and blocks, and a sparse index of where a reader may
+ * begin. Knows nothing of other segments; does not write frames.
+ *
+ * Torn tail or altered middle? At most one frame is ever being written, and the next one only after its sync: bytes that are no
+ * frame, with a whole frame anywhere behind them, were whole once and have been altered. Bytes with no frame behind them are what
+ * was being written when the process died, and nobody has seen them. (That the very last frame was altered later cannot be told
+ * from this; readers that have passed it then find their position beyond the end.)
+ */
 import type { Log } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
+import { opening } from './codec.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import {
+  type BlockMeta,
   decodeFrame,
   decodeHeader,
   decodeMeta,
@@ -11,18 +21,25 @@ import {
   findFrame,
   frameSize,
   HEADER_SIZE,
+  type Header,
   metaSize,
+  openBlock,
   type SegmentState,
 } from './journal.ts'
+import { type Window, windowOf } from './window.ts'
 
-/** A frame begins at `at`, and these are the next offsets there. */
+/** The next offset of a topic-partition. */
+export type End = readonly [topic: string, partition: number, end: number]
+
+/** A frame begins at `at`; what stands between the entry before (or the header) and here has moved these ends. */
 export interface IndexEntry {
   readonly at: number
-  readonly ends: ReadonlyMap<string, readonly number[]>
+  readonly moved: readonly End[]
 }
 
 export interface Segment {
   readonly path: string
+  readonly format: number
   readonly header: SegmentState
   readonly headerSize: number
   /** Visible bytes: header and synced frames. */
@@ -30,21 +47,19 @@ export interface Segment {
   /** When the newest frame was written, ms since 1970. */
   lastMs: number
   /** Sparse, rising; null: not made yet (a segment of an earlier process). */
-  index: IndexEntry[] | null
-  /** Where the last frame begins that recovery found; 0: there is none, the header is all. */
-  lastFrameAt: number
-  /** Metas of the frames of a segment that was recovered, for who opens the log. */
-  tail: FrameMeta[]
-  grew(bytes: number, meta: FrameMeta, ends: ReadonlyMap<string, readonly number[]>): void
+  index: Index | null
+  grew(bytes: number, meta: FrameMeta): void
 }
 
 export interface SegmentOptions {
   readonly directory: string
   readonly disk: Disk
   readonly log: Log
+  readonly segmentBytes: number
 }
 
-const INDEX_EVERY_BYTES = 1 << 20
+/** An entry about each so-many-th of a segment: every MB of one of 128 MiB. */
+const INDEX_ENTRIES = 128
 
 export const segmentName = (number: number): string => `${String(number).padStart(20, '0')}.seg`
 
@@ -77,10 +92,7 @@ export async function readAt(file: DiskFile, position: number, length: number): 
   return got === length ? bytes : bytes.subarray(0, got)
 }
 
-async function readHeader(
-  file: DiskFile,
-  path: string,
-): Promise<{ state: SegmentState; size: number } | null> {
+async function readHeader(file: DiskFile, path: string): Promise<Header | null> {
   const head = await readAt(file, 0, HEADER_SIZE)
   if (head.length < HEADER_SIZE) return null
   return decodeHeader(
@@ -89,53 +101,87 @@ async function readHeader(
   )
 }
 
-const damaged = (path: string, at: number, what: string): ConnectorError =>
+export const damaged = (path: string, at: number, what: string): ConnectorError =>
   new ConnectorError('config', `the log is damaged: ${path}, byte ${at}: ${what}`, {
     hint: 'Nothing was skipped. Restore the file from a backup, or start the pipeline anew: millrace delete NAME --yes.',
   })
 
-function segmentOf(path: string, header: { state: SegmentState; size: number }, size: number): Segment {
+export interface Index {
+  readonly entries: readonly IndexEntry[]
+  /** A frame ended at `end`. */
+  add(meta: FrameMeta, end: number): void
+}
+
+function indexOf(from: number, everyBytes: number): Index {
+  const entries: IndexEntry[] = []
+  const moved = new Map<string, End>()
+  let last = from
+  return {
+    entries,
+    add({ blocks }, end) {
+      for (const [topic, partition, , first, count] of blocks)
+        moved.set(`${partition} ${topic}`, [topic, partition, first + count])
+      if (end - last < everyBytes) return
+      last = end
+      entries.push({ at: end, moved: [...moved.values()] })
+      moved.clear()
+    },
+  }
+}
+
+const newIndex = (segment: Segment, { segmentBytes }: SegmentOptions): Index =>
+  indexOf(segment.headerSize, segmentBytes / INDEX_ENTRIES)
+
+function segmentOf(path: string, header: Header, size: number): Segment {
   const segment: Segment = {
     path,
+    format: header.format,
     header: header.state,
     headerSize: header.size,
     size,
     lastMs: header.state.made_ms,
     index: null,
-    lastFrameAt: 0,
-    tail: [],
-    grew(bytes, meta, ends) {
+    grew(bytes, meta) {
       segment.size += bytes
       segment.lastMs = Math.max(segment.lastMs, meta.at_ms)
-      const last = segment.index?.at(-1)?.at ?? segment.headerSize
-      if (segment.index && segment.size - last >= INDEX_EVERY_BYTES)
-        segment.index.push({ at: segment.size, ends: copyOf(ends) })
+      segment.index?.add(meta, segment.size)
     },
   }
   return segment
 }
 
-const copyOf = (ends: ReadonlyMap<string, readonly number[]>) =>
-  new Map([...ends].map(([topic, list]) => [topic, [...list]]))
+/** A segment that was just made, of a header and nothing else. */
+export function newSegment(options: SegmentOptions, path: string, header: Header): Segment {
+  const segment = segmentOf(path, header, header.size)
+  segment.index = newIndex(segment, options)
+  return segment
+}
 
-/** A segment that is whole: closed, or just made. */
+/** A closed segment. */
 export async function openSegment({ disk, directory }: SegmentOptions, name: string): Promise<Segment> {
   const path = `${directory}/${name}`
   const file = await disk.open(path, 'read')
   try {
     const header = await readHeader(file, path)
     if (!header) throw damaged(path, 0, 'its header is not whole')
-    const size = await file.size()
-    const segment = segmentOf(path, header, size)
-    if (size === header.size) segment.index = []
-    return segment
+    return segmentOf(path, header, await file.size())
   } finally {
     await file.close()
   }
 }
 
+/** Who takes up what recovery finds: the header, then every frame. */
+export interface Finder {
+  header(state: SegmentState): void
+  frame(meta: FrameMeta): void
+}
+
 /** The last segment: what was not whole when the process died is cut. null: its making was cut short, and it is gone. */
-export async function recoverSegment(options: SegmentOptions, name: string): Promise<Segment | null> {
+export async function recoverSegment(
+  options: SegmentOptions,
+  name: string,
+  finder: Finder,
+): Promise<Segment | null> {
   const { disk, directory, log } = options
   const path = `${directory}/${name}`
   const file = await disk.open(path, 'write')
@@ -149,16 +195,18 @@ export async function recoverSegment(options: SegmentOptions, name: string): Pro
       log.warn({ path }, 'a segment whose making was cut short was removed')
       return null
     }
-    const segment = segmentOf(path, header, header.size)
-    segment.index = []
-    await scan(file, segment, size)
+    const segment = newSegment(options, path, header)
+    finder.header(header.state)
+    const lastFrameAt = await scan(file, segment, size, finder)
     if (segment.size < size) {
       if (await hasFrame(file, segment.size + 1, size))
         throw damaged(path, segment.size, 'a frame is altered, and whole frames stand behind it')
       log.warn({ path, bytes: size - segment.size }, 'the tail of the log was not whole and was cut')
       await file.truncate(segment.size)
     }
-    await writeLastAgain(file, segment)
+    // A sync that failed leaves pages that count as clean though they never reached the disk: a second sync would say "done" and
+    // do nothing. Only the last frame (or the header) can be such; written again it is dirty, and the sync means it.
+    await file.write(await readAt(file, lastFrameAt, segment.size - lastFrameAt), lastFrameAt)
     await file.sync() // what is whole but was not synced must not be lost after somebody read it (J2)
     await disk.syncDirectory(directory)
     return segment
@@ -167,38 +215,20 @@ export async function recoverSegment(options: SegmentOptions, name: string): Pro
   }
 }
 
-/**
- * A sync that failed leaves pages that count as clean though they never reached the disk: a second sync would say "done" and do
- * nothing. Only the last frame (or the header) can be such; written again it is dirty, and the sync means it.
- */
-async function writeLastAgain(file: DiskFile, segment: Segment): Promise<void> {
-  const last = segment.lastFrameAt
-  await file.write(await readAt(file, last, segment.size - last), last)
-}
-
-/** Takes up every whole frame. */
-async function scan(file: DiskFile, segment: Segment, size: number): Promise<void> {
-  const ends = new Map(Object.entries(segment.header.ends).map(([topic, list]) => [topic, [...list]]))
+/** Takes up every whole frame; answers where the last of them begins, 0 when there is none. */
+async function scan(file: DiskFile, segment: Segment, size: number, finder: Finder): Promise<number> {
+  const window = windowOf(file, SEARCH_BYTES)
+  let lastFrameAt = 0
   while (segment.size < size) {
-    const head = await readAt(file, segment.size, FRAME_HEAD)
-    const length = frameSize(head)
-    if (length === null || segment.size + length > size) return
-    const meta = decodeFrame(await readAt(file, segment.size, length))
-    if (!meta) return
-    segment.tail.push(meta)
-    segment.lastFrameAt = segment.size
-    advance(ends, meta)
-    segment.grew(length, meta, ends)
+    const length = frameSize(await window.look(segment.size, FRAME_HEAD, size))
+    if (length === null || segment.size + length > size) break
+    const meta = decodeFrame(await window.look(segment.size, length, size))
+    if (!meta) break
+    finder.frame(meta)
+    lastFrameAt = segment.size
+    segment.grew(length, meta)
   }
-}
-
-export function advance(ends: Map<string, number[]>, { blocks }: FrameMeta): void {
-  for (const [topic, partition, , first, count] of blocks) {
-    const list = ends.get(topic) ?? []
-    ends.set(topic, list)
-    while (list.length <= partition) list.push(0)
-    list[partition] = first + count
-  }
+  return lastFrameAt
 }
 
 const SEARCH_BYTES = 1 << 20
@@ -216,21 +246,18 @@ async function hasFrame(file: DiskFile, from: number, size: number): Promise<boo
   return false
 }
 
-/** The index of a segment of an earlier process, made at the first look: reads heads and metas, no blocks. */
-export async function indexSegment(disk: Disk, segment: Segment): Promise<IndexEntry[]> {
+/** Of a segment of an earlier process made at the first look: reads all of it, forwards, and takes heads and metas. */
+export async function indexSegment(options: SegmentOptions, segment: Segment): Promise<Index> {
   if (segment.index) return segment.index
-  const file = await disk.open(segment.path, 'read')
-  const index: IndexEntry[] = []
-  const ends = new Map(Object.entries(segment.header.ends).map(([topic, list]) => [topic, [...list]]))
+  const file = await options.disk.open(segment.path, 'read')
+  const index = newIndex(segment, options)
   try {
-    let at = segment.headerSize
-    while (at < segment.size) {
-      const { meta, length } = await readMeta(file, segment.path, at)
-      advance(ends, meta)
+    const window = windowOf(file, SEARCH_BYTES)
+    for (let at = segment.headerSize; at < segment.size; ) {
+      const { meta, length } = await readMeta(window, segment, at)
       at += length
       segment.lastMs = Math.max(segment.lastMs, meta.at_ms)
-      if (at - (index.at(-1)?.at ?? segment.headerSize) >= INDEX_EVERY_BYTES)
-        index.push({ at, ends: copyOf(ends) })
+      index.add(meta, at)
     }
   } finally {
     await file.close()
@@ -239,20 +266,41 @@ export async function indexSegment(disk: Disk, segment: Segment): Promise<IndexE
   return index
 }
 
+/** What of a segment is needed to read it. */
+export type Readable = Pick<Segment, 'path' | 'headerSize' | 'size'>
+
+/** A small frame's meta fits. */
+const META_BYTES = 512
+
 /** The frame that begins at `at`, without its blocks. Throws `config` when none does. */
 export async function readMeta(
-  file: DiskFile,
-  path: string,
+  window: Window,
+  { path, size }: Readable,
   at: number,
 ): Promise<{ meta: FrameMeta; length: number; blocksAt: number }> {
-  let window = await readAt(file, at, 4096)
-  const length = frameSize(window)
+  let bytes = await window.look(at, META_BYTES, size)
+  const length = frameSize(bytes)
   if (length === null) throw damaged(path, at, 'no frame begins here')
-  const wanted = FRAME_HEAD + metaSize(window)
-  if (wanted > window.length) window = await readAt(file, at, wanted)
-  const meta = decodeMeta(window)
+  if (at + length > size) throw damaged(path, at, `a frame of ${length} bytes begins here, and the file ends`)
+  const wanted = FRAME_HEAD + metaSize(bytes)
+  if (wanted > bytes.length) bytes = await window.look(at, wanted, size)
+  const meta = decodeMeta(bytes)
   if (!meta) throw damaged(path, at, "the frame's description is altered")
   return { meta, length, blocksAt: at + wanted }
 }
 
-export const damagedFrame = damaged
+/** The records of the block that is stored at `at`; valid until the window's next look. */
+export async function readBlock(
+  window: Window,
+  { path, size }: Readable,
+  at: number,
+  block: BlockMeta,
+): Promise<Buffer> {
+  const open = opening(block[7], path) // not in the `try`: that this program cannot open it is no damage
+  const stored = await window.look(at, block[6], size)
+  try {
+    return openBlock(stored, block, open)
+  } catch (error) {
+    throw damaged(path, at, (error as Error).message)
+  }
+}

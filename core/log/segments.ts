@@ -8,15 +8,16 @@
  *                                                             └─ fails: cut to the last synced frame, reopen, reject (J3)
  *
  * Recovery (J2): the tail of the last segment is cut at the first frame that is not whole, and synced before anyone reads it;
- * damage anywhere else is reported with file and offset, and nothing is skipped.
+ * damage anywhere else, a file that is missing between two others too, is reported with file and offset, and nothing is skipped.
  */
 import { randomUUID } from 'node:crypto'
 import type { Clock, Log } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
-import type { Table } from '../record.ts'
 import type { Disk, DiskFile } from './disk.ts'
-import { encodeFrame, encodeHeader, type FrameMeta, type TaskState } from './journal.ts'
-import { diskError, openSegment, recoverSegment, type Segment, segmentName } from './segment.ts'
+import { encodeFrame, encodeHeader, FORMAT, type FrameMeta, type TaskState } from './journal.ts'
+import { recoverLog } from './recovery.ts'
+import { type Schemas, schemaBook } from './schemas.ts'
+import { diskError, newSegment, type Segment, segmentName } from './segment.ts'
 
 export interface SegmentsOptions {
   readonly directory: string
@@ -24,9 +25,10 @@ export interface SegmentsOptions {
   readonly clock: Clock
   readonly log: Log
   readonly segmentBytes: number
-  readonly limitBytes: number
   readonly lingerMs: number
   readonly batchBytes: number
+  /** Before each append. Throws when there is none. */
+  readonly makeRoom?: () => Promise<void>
 }
 
 /** What an append wants written. Built when its turn has come, so that offsets and numbers are those of its place. */
@@ -37,20 +39,20 @@ export interface Build {
 
 export interface Segments {
   readonly id: string
+  readonly options: SegmentsOptions
   /** Visible: synced. Oldest first; the last one is active. */
   readonly list: readonly Segment[]
   readonly tasks: ReadonlyMap<string, TaskState>
   readonly ends: ReadonlyMap<string, readonly number[]>
   starts(): ReadonlyMap<string, readonly number[]>
-  readonly schemas: ReadonlyMap<number, Table>
-  schemaId(table: Table): number
+  readonly schemas: Schemas
   /** First offset of `count` new records. Only inside `build`. */
   allocate(topic: string, partition: number, count: number): number
   /** `bytes`: about how much it will be, for the group. Resolves when synced. */
   append(bytes: number, build: () => Build): Promise<void>
   /** Rises with everything that becomes visible. */
   generation(): number
-  /** Resolves when the generation is another than `seen`, at once if it is; or when the signal aborts. */
+  /** Resolves when the generation is another than `seen`, at once if it is; or when the signal aborts. Throws when the log closes. */
   changed(seen: number, signal: AbortSignal): Promise<void>
   sizeBytes(): number
   /** Deletes the oldest segments while `mayGo` says so. */
@@ -72,15 +74,17 @@ interface State {
   file: DiskFile | null
   readonly tasks: Map<string, TaskState>
   readonly ends: Map<string, number[]>
-  readonly schemas: Map<number, Table>
-  readonly schemaIds: Map<string, number>
-  readonly tableIds: WeakMap<Table, number>
-  /** Schemas the active segment's header and frames do not hold yet. */
-  newSchemas: Map<number, Table>
+  readonly schemas: Schemas
   /** Takes back what the group being built has changed here, last first. */
   undo: (() => void)[]
   queue: Waiting[]
+  /** Of the queue. */
+  waitingBytes: number
+  /** Ends the wait for company. */
+  hurry: AbortController
   working: Promise<void> | null
+  removing: Promise<void>
+  removalUnsynced: boolean
   watchers: Set<() => void>
   generation: number
   closed: boolean
@@ -103,13 +107,14 @@ export async function openSegments(options: SegmentsOptions): Promise<Segments> 
     file: null,
     tasks: new Map(),
     ends: new Map(),
-    schemas: new Map(),
-    schemaIds: new Map(),
-    tableIds: new WeakMap(),
-    newSchemas: new Map(),
+    schemas: schemaBook(),
     undo: [],
     queue: [],
+    waitingBytes: 0,
+    hurry: new AbortController(),
     working: null,
+    removing: Promise.resolve(),
+    removalUnsynced: false,
     watchers: new Set(),
     generation: 0,
     closed: false,
@@ -126,12 +131,12 @@ export async function openSegments(options: SegmentsOptions): Promise<Segments> 
 function segmentsOf(state: State, forget: () => void): Segments {
   return {
     id: state.id,
+    options: state.options,
     list: state.list,
     tasks: state.tasks,
     ends: state.ends,
     starts: () => startsOf(state),
     schemas: state.schemas,
-    schemaId: table => schemaId(state, table),
     allocate(topic, partition, count) {
       const ends = state.ends.get(topic) ?? []
       state.ends.set(topic, ends)
@@ -147,56 +152,66 @@ function segmentsOf(state: State, forget: () => void): Segments {
       if (state.closed) return Promise.reject(new ConnectorError('unavailable', 'the log is closed'))
       return new Promise((resolve, reject) => {
         state.queue.push({ bytes, build, resolve, reject })
+        state.waitingBytes += bytes
+        if (state.waitingBytes >= state.options.batchBytes) state.hurry.abort(ENOUGH)
         state.working ??= work(state)
       })
     },
     generation: () => state.generation,
-    changed: (seen, signal) =>
-      new Promise(resolve => {
-        if (signal.aborted || state.closed || state.generation !== seen) return resolve()
-        const wake = () => {
-          state.watchers.delete(wake)
-          signal.removeEventListener('abort', wake)
-          resolve()
-        }
-        state.watchers.add(wake)
-        signal.addEventListener('abort', wake, { once: true })
-      }),
+    changed: (seen, signal) => changed(state, seen, signal),
     sizeBytes: () => sizeOf(state),
-    removeWhile: mayGo => removeWhile(state, mayGo),
+    removeWhile(mayGo) {
+      state.removing = state.removing.catch(() => {}).then(() => removeWhile(state, mayGo)) // one at a time
+      return state.removing
+    },
     async close() {
       state.closed = true
-      await state.working
-      await state.file?.close()
+      state.hurry.abort()
       for (const wake of [...state.watchers]) wake()
-      forget()
+      try {
+        await Promise.allSettled([state.working, state.removing])
+        await state.file?.close()
+      } finally {
+        forget()
+      }
     },
   }
 }
 
+async function changed(state: State, seen: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>(resolve => {
+    if (signal.aborted || state.closed || state.generation !== seen) return resolve()
+    const wake = () => {
+      state.watchers.delete(wake)
+      signal.removeEventListener('abort', wake)
+      resolve()
+    }
+    state.watchers.add(wake)
+    signal.addEventListener('abort', wake, { once: true })
+  })
+  if (state.closed && !signal.aborted) throw new ConnectorError('unavailable', 'the log was closed')
+}
+
 async function recover(state: State): Promise<void> {
-  const { disk, directory } = state.options
-  await disk.mkdir(directory)
-  const names = (await disk.list(directory)).filter(name => name.endsWith('.seg')).sort()
-  // A last segment whose making was cut short goes; the one before it is then the last, and its tail is what must be taken up.
-  let last: Segment | null = null
-  while (!last && names.length > 0) last = await recoverSegment(state.options, names.pop()!)
-  for (const name of names) state.list.push(await openSegment(state.options, name))
+  const found = await recoverLog(state.options, {
+    header({ tasks, ends, schemas }) {
+      for (const [task, value] of Object.entries(tasks)) state.tasks.set(task, value)
+      for (const [topic, list] of Object.entries(ends)) state.ends.set(topic, [...list])
+      state.schemas.learn(schemas)
+    },
+    frame: meta => apply(state, meta),
+  })
+  state.list.push(...found)
+  const last = found.at(-1)
   state.id = last?.header.id ?? randomUUID()
-  if (!last) return roll(state)
-  state.list.push(last)
-  for (const [task, value] of Object.entries(last.header.tasks)) state.tasks.set(task, value)
-  for (const [topic, ends] of Object.entries(last.header.ends)) state.ends.set(topic, [...ends])
-  for (const [id, table] of Object.entries(last.header.schemas)) learn(state, Number(id), table)
-  for (const meta of last.tail) apply(state, meta)
-  last.tail = []
-  state.file = await disk.open(last.path, 'write')
+  if (last) state.file = await state.options.disk.open(last.path, 'write')
+  else await roll(state)
 }
 
 /** What a frame that was found on disk says. */
 function apply(state: State, { tasks, schemas, blocks }: FrameMeta): void {
   for (const { task, ...value } of tasks) state.tasks.set(task, value)
-  for (const [id, table] of Object.entries(schemas ?? {})) learn(state, Number(id), table)
+  state.schemas.learn(schemas ?? {})
   for (const [topic, partition, , first, count] of blocks) {
     const ends = state.ends.get(topic) ?? []
     state.ends.set(topic, ends)
@@ -205,31 +220,22 @@ function apply(state: State, { tasks, schemas, blocks }: FrameMeta): void {
   }
 }
 
-function learn(state: State, id: number, table: Table): void {
-  state.schemas.set(id, table)
-  state.schemaIds.set(JSON.stringify(table), id)
-}
-
-function schemaId(state: State, table: Table): number {
-  const known = state.tableIds.get(table) ?? state.schemaIds.get(JSON.stringify(table))
-  const id = known ?? state.schemas.size + 1
-  state.tableIds.set(table, id)
-  if (known === undefined) {
-    learn(state, id, table)
-    state.newSchemas.set(id, table)
-  }
-  return id
-}
-
 const startsOf = ({ list }: State): ReadonlyMap<string, readonly number[]> =>
   new Map(Object.entries(list[0]?.header.ends ?? {}))
+
+/** Why a linger ends; without a reason each call would make a DOMException with its stack. */
+const ENOUGH = 'enough'
 
 async function work(state: State): Promise<void> {
   const { clock, lingerMs, batchBytes, directory } = state.options
   while (state.queue.length > 0) {
-    if (lingerMs > 0 && bytesOf(state.queue) < batchBytes) await clock.sleep(lingerMs)
+    if (lingerMs > 0 && state.waitingBytes < batchBytes && !state.closed) {
+      state.hurry = new AbortController()
+      await clock.sleep(lingerMs, state.hurry.signal)
+    }
     const group = state.queue
     state.queue = []
+    state.waitingBytes = 0
     try {
       await prepare(state)
       await writeGroup(state, group)
@@ -241,15 +247,16 @@ async function work(state: State): Promise<void> {
   state.working = null
 }
 
-const bytesOf = (queue: readonly Waiting[]): number => queue.reduce((sum, one) => sum + one.bytes, 0)
-
-/** Room, a file that holds what it should, and a new segment when it is time. */
+/**
+ * A file that holds what it should, a new segment when it is time, and room. In this order: only closed segments can be let go, so
+ * that a log whose active one fills it alone must close that first.
+ */
 async function prepare(state: State): Promise<void> {
-  const { limitBytes, segmentBytes } = state.options
-  const size = sizeOf(state)
-  if (size >= limitBytes) throw full(size, limitBytes)
+  const { segmentBytes, makeRoom } = state.options
   await mend(state)
-  if (state.list.at(-1)!.size >= segmentBytes) await roll(state)
+  const active = state.list.at(-1)!
+  if (active.size >= segmentBytes || active.format < FORMAT) await roll(state) // an older Millrace must refuse what comes now (J6)
+  await makeRoom?.()
 }
 
 const sizeOf = ({ list }: State): number => list.reduce((sum, segment) => sum + segment.size, 0)
@@ -302,7 +309,7 @@ async function writeFrame(state: State, builds: readonly Build[]): Promise<void>
   const meta: FrameMeta = {
     at_ms: Math.floor(state.options.clock.nowUs() / 1000),
     tasks: builds.flatMap(build => build.task ?? []),
-    ...(state.newSchemas.size > 0 ? { schemas: Object.fromEntries(state.newSchemas) } : {}),
+    ...(state.schemas.unwritten.size > 0 ? { schemas: Object.fromEntries(state.schemas.unwritten) } : {}),
     blocks: blocks.map(block => block.meta),
   }
   const frame = encodeFrame(
@@ -311,18 +318,9 @@ async function writeFrame(state: State, builds: readonly Build[]): Promise<void>
   )
   await state.file!.write(frame, active.size)
   await state.file!.sync()
-  state.newSchemas = new Map()
-  active.grew(frame.length, meta, state.ends)
+  state.schemas.written()
+  active.grew(frame.length, meta)
 }
-
-const full = (size: number, limit: number): ConnectorError =>
-  new ConnectorError(
-    'throttled',
-    `the log holds ${size} bytes and its limit is ${limit} (limits.log_bytes): the source waits`,
-    {
-      hint: 'A sink that is behind keeps the log: see `millrace status`. Raise limits.log_bytes, or mend or remove that sink.',
-    },
-  )
 
 /** After a failed write nobody knows what the file holds behind the last sync: it is closed, and mended before the next write. */
 async function giveUp(state: State): Promise<void> {
@@ -357,7 +355,7 @@ async function roll(state: State): Promise<void> {
     made_ms: Math.floor(clock.nowUs() / 1000),
     tasks: Object.fromEntries(state.tasks),
     ends: Object.fromEntries([...state.ends].map(([topic, ends]) => [topic, [...ends]])),
-    schemas: Object.fromEntries(state.schemas),
+    schemas: Object.fromEntries(state.schemas.byId),
   }
   const bytes = encodeHeader(header)
   if ((await disk.list(directory)).includes(segmentName(number))) await disk.remove(path) // left by an attempt that failed
@@ -370,20 +368,27 @@ async function roll(state: State): Promise<void> {
     await file.close().catch(() => {})
     throw error
   }
-  await state.file?.close()
+  const before = state.file
   state.file = file
-  state.newSchemas = new Map()
-  state.list.push(await openSegment(state.options, segmentName(number)))
+  state.schemas.written()
+  state.list.push(newSegment(state.options, path, { format: FORMAT, state: header, size: bytes.length }))
+  await before?.close().catch(() => {}) // all in it is synced
   log.debug({ path }, 'new segment')
 }
 
+/** Each removal is synced before the next one: no crash may leave a gap between two that are there. */
 async function removeWhile(state: State, mayGo: (segment: Segment, next: Segment) => boolean): Promise<void> {
   const { disk, directory } = state.options
-  let removed = false
-  while (state.list.length > 1 && mayGo(state.list[0]!, state.list[1]!)) {
-    await disk.remove(state.list[0]!.path)
-    state.list.shift()
-    removed = true
+  try {
+    for (;;) {
+      if (state.removalUnsynced) await disk.syncDirectory(directory)
+      state.removalUnsynced = false
+      if (state.closed || state.list.length < 2 || !mayGo(state.list[0]!, state.list[1]!)) return
+      await disk.remove(state.list[0]!.path)
+      state.removalUnsynced = true
+      state.list.shift()
+    }
+  } catch (error) {
+    throw diskError(error, directory)
   }
-  if (removed) await disk.syncDirectory(directory)
 }

@@ -27,20 +27,26 @@ export interface Place {
 const OP = '{"op":"'
 const BEFORE = '","before":'
 const AFTER = ',"after":'
-const SOURCE = ',"source":'
+const SOURCE = ',"source":{'
 const READ = ',"ts_ms":'
 const BELOW = ',"below":'
 
-/** Throws SyntaxError when the value is not of the form above. */
+/**
+ * Throws SyntaxError when the value is not of the form above. The last members are found from the end: a quote inside a text is
+ * escaped, and no member behind `source` nor inside it is an object of its own, so that the last place that reads `,"source":{` is it.
+ * Only a `before` must be read through to find where it ends.
+ */
 export function decodeValue(key: string, value: string, table: Table, place: Place): LogRecord {
   const opEnd = value.indexOf('"', OP.length)
   const beforeAt = expect(value, BEFORE, opEnd)
-  const beforeEnd = valueEnd(value, beforeAt)
+  const beforeEnd = value.startsWith('null', beforeAt) ? beforeAt + 4 : valueEnd(value, beforeAt)
   const afterAt = expect(value, AFTER, beforeEnd)
-  const afterEnd = valueEnd(value, afterAt)
-  const sourceAt = expect(value, SOURCE, afterEnd)
-  const sourceEnd = valueEnd(value, sourceAt)
-  const readAt = expect(value, READ, sourceEnd)
+  const afterEnd = value.lastIndexOf(SOURCE)
+  const sourceAt = afterEnd + SOURCE.length - 1
+  const sourceEnd = value.lastIndexOf(READ)
+  if (afterEnd < afterAt || sourceEnd < sourceAt)
+    throw new SyntaxError(`no source or ts_ms in a log value: ${value.slice(0, 80)}`)
+  const readAt = sourceEnd + READ.length
   const readEnd = valueEnd(value, readAt)
   const op = value.slice(OP.length, opEnd) as Op
   const below = value.startsWith(BELOW, readEnd) ? Number(value.slice(readEnd + BELOW.length, -1)) : null

@@ -11,18 +11,7 @@ export interface NotBuilt {
 
 const STEP_KEYS = ['when', 'filter', 'set', 'route', 'cast', 'flatten', 'compute', 'lookup']
 const SOURCES = ['mysql', 'mariadb', 'mongodb', 'kafka', 'file', 'http']
-const SINKS = [
-  'elasticsearch',
-  'opensearch',
-  's3',
-  'redis',
-  'kafka',
-  'file',
-  'http',
-  'postgres',
-  'mysql',
-  'mariadb',
-]
+const SINKS = ['s3', 'redis', 'kafka', 'file', 'http', 'postgres', 'mysql', 'mariadb']
 
 export const PIPELINE_NOT_BUILT: NotBuilt = {
   keys: {
@@ -37,7 +26,7 @@ export const PIPELINE_NOT_BUILT: NotBuilt = {
     'source.type': SOURCES,
     'source.on_offset_lost': ['resnapshot'],
     'sinks[].type': SINKS,
-    'limits.policy': ['detach_sink', 'drop_and_resnapshot'],
+    'limits.policy': ['drop_and_resnapshot'],
   },
 }
 

@@ -2,6 +2,7 @@
  * What becomes of a pipeline: names of topics, tasks and what is made upstream; what is refused once the tables are known; and
  * what an existing pipeline may not change. Pure: who asks the source for its tables is not here.
  */
+import type { TableAtSink } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import type { Table } from '../record.ts'
 import type { Step } from '../transform/transform.ts'
@@ -196,6 +197,20 @@ export function transformProblems({ source, sinks }: ParsedPipeline, tables: rea
   // The pipeline's steps are one object for all its sinks: what one sink leaves out another may have.
   const unmatched = [...seen].flatMap(([step, shapes]) => unmatchedOf(step, shapes))
   return [...problems.values(), ...(problems.size > 0 ? [] : unmatched)]
+}
+
+/** The tables a sink takes, as they come out of the transforms before it. */
+export function tablesAt(
+  { name, source }: ParsedPipeline,
+  { only, transforms }: ParsedSink,
+  tables: readonly Table[],
+): readonly TableAtSink[] {
+  return tables
+    .filter(table => takes(only, table))
+    .map(table => ({
+      topic: topicOf(name, table),
+      table: [...source.transforms, ...transforms].reduce((shape, step) => step.shape(shape), table),
+    }))
 }
 
 function unmatchedOf(step: Step, shapes: readonly Table[]): Problem[] {

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import type { Sink, Source } from '../connector.ts'
+import { COMPRESSIONS, type Compression, missingCompression } from '../log/log.ts'
 import { type Step, transforms } from '../transform/transform.ts'
 
 /** Which connectors there are; handed in by who starts the program. */
@@ -38,8 +39,8 @@ export interface ParsedPipeline {
   readonly source: ParsedSource
   readonly log: {
     readonly partitions: number
-    readonly compression: 'lz4' | 'none'
-    readonly retention: { readonly hours: number }
+    readonly compression: Compression
+    readonly retention: { readonly hours: number; readonly bytes?: number | undefined }
   }
   readonly sinks: readonly ParsedSink[]
   readonly errors: {
@@ -50,7 +51,7 @@ export interface ParsedPipeline {
     }
     readonly onReject: 'dead_letter' | 'halt'
   }
-  readonly limits: { readonly logBytes: number; readonly policy: 'alert' }
+  readonly limits: { readonly logBytes: number; readonly policy: 'alert' | 'detach_sink' }
 }
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -160,15 +161,28 @@ const log = z
       description:
         'Parts of each topic, by key; each sink runs one task for each. Cannot be changed once the pipeline exists.',
     }),
-    compression: z.enum(['lz4', 'none']).default('lz4').meta({
-      title: 'Compression',
-      description: 'Of the log on disk.',
-    }),
+    compression: z
+      .enum(COMPRESSIONS)
+      .superRefine((compression, context) => {
+        const message = missingCompression(compression)
+        if (message) context.addIssue({ code: 'custom', message })
+      })
+      .default('lz4')
+      .meta({
+        title: 'Compression',
+        description:
+          'Of the log on disk; may be changed at any time. gzip is smaller and slower than lz4; zstd is the smallest, and needs Node.js 22.15 or newer.',
+      }),
     retention: z
       .strictObject({
         hours: z.number().positive().max(1_000_000).default(168).meta({
           title: 'Hours',
           description: 'How long changes stay in the log. What a sink has not read stays longer.',
+        }),
+        bytes: sizeSchema.optional().meta({
+          title: 'Size',
+          description:
+            'While the log is larger, as 500MB, 10GB or 2GiB, what every sink has read goes before its time. Default: only at `limits.log_bytes`.',
         }),
       })
       .prefault({})
@@ -211,11 +225,12 @@ const limits = z
     log_bytes: sizeSchema.prefault('50GB').meta({
       title: 'Log size',
       description:
-        'The most the log may take on disk, as 500MB, 10GB or 2GiB. At the limit the source stops; nothing is dropped.',
+        'The most the log may take on disk, as 500MB, 10GB or 2GiB. At the limit what every sink has read is deleted, however young it is; when that is not enough, `policy` says what happens.',
     }),
-    policy: z.enum(['alert']).default('alert').meta({
+    policy: z.enum(['alert', 'detach_sink']).default('alert').meta({
       title: 'At the limit',
-      description: 'alert: nothing is dropped, the source waits until the sinks have caught up.',
+      description:
+        'alert: nothing is dropped, the source waits until the sinks have caught up. detach_sink: the source goes on, and each sink task that has not read the oldest part of the log is let go for good; `status` shows it as detached, and it needs a new snapshot.',
     }),
   })
   .prefault({})

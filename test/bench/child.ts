@@ -2,6 +2,7 @@
  * The product's part of a bench, in a process of its own, so that CPU and memory are its own: PostgreSQL into the durable log.
  * `node child.js URL DIRECTORY TABLE RECORDS`: prints a line of JSON when it has caught up, and one when so many records came after.
  */
+import { setMaxListeners } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { postgres } from '../../connectors/postgres/source.ts'
 import type { Batch, Context } from '../../core/connector.ts'
@@ -16,6 +17,7 @@ const [url, directory, table, wanted] = process.argv.slice(2)
 const started = performance.now()
 const log = { debug() {}, info() {}, warn() {}, error() {} }
 const stop = new AbortController()
+setMaxListeners(0, stop.signal) // as a task does
 const context: Context = {
   pipeline: 'bench',
   task: 'bench/source',

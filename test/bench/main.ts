@@ -1,21 +1,26 @@
-/** `npm run bench -- NAME [--rows N]`: one question each, with the raw limit beside it in the same run. */
+/** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
 import { benchLog } from './log.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
+import { postgresToSearch } from './search.ts'
+import { stoppedSink } from './stopped-sink.ts'
 
-const BENCHES: Readonly<Record<string, (rows: number) => Promise<void>>> = {
+const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: number) => Promise<void>>> = {
   log: () => benchLog(),
-  'postgres-to-log': postgresToLog,
-  'postgres-to-sqlite': postgresToSqlite,
+  'postgres-to-log': (rows = 1_000_000) => postgresToLog(rows),
+  'postgres-to-sqlite': (rows = 1_000_000) => postgresToSqlite(rows),
+  'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
+  'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
+  'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rows: { type: 'string', default: '1000000' } },
+  options: { rows: { type: 'string' }, minutes: { type: 'string', default: '10' } },
 })
 const bench = BENCHES[positionals[0] ?? '']
 if (!bench) {
-  process.stderr.write(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--rows N]\n`)
+  process.stderr.write(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--rows N] [--minutes N]\n`)
   process.exit(2)
 }
-await bench(Number(values.rows))
+await bench(values.rows === undefined ? undefined : Number(values.rows), Number(values.minutes))

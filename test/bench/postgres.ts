@@ -1,6 +1,6 @@
 /** PostgreSQL to the durable log, and to the SQLite index, with the raw limit beside them in the same run. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,6 +8,7 @@ import { describeTables, matchTables, planOf, relationNames } from '../../connec
 import { connect } from '../../connectors/postgres/connect.ts'
 import { copyRows, selectOf } from '../../connectors/postgres/copy.ts'
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
+import { line, procOf, thousands } from './report.ts'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 const SETTINGS = { fsync: 'on', shared_buffers: '512MB', max_wal_size: '8GB', wal_level: 'logical' }
@@ -27,11 +28,6 @@ interface Figures {
   readonly p99: number | null
 }
 
-const thousands = (n: number): string => new Intl.NumberFormat('en').format(Math.round(n))
-const line = (what: string, rate: number | null, more = ''): void =>
-  void process.stdout.write(
-    `${what.padEnd(52)}${(rate === null ? '' : `${thousands(rate)}/s`).padStart(14)}  ${more}\n`,
-  )
 const ofFigures = ({ cpuSeconds, peakMb }: Figures): string =>
   `${cpuSeconds.toFixed(1)} CPU s, peak ${peakMb} MB`
 
@@ -127,6 +123,7 @@ async function backlog(server: PostgresServer, changes: number, perTransaction: 
   await server.sql(
     `DO $$ BEGIN FOR i IN 1..${Math.floor(changes / perTransaction)} LOOP INSERT INTO bench.t SELECT ${row('k')} FROM generate_series(i::bigint * ${perTransaction}, i::bigint * ${perTransaction} + ${perTransaction} - 1) k; COMMIT; END LOOP; END $$`,
   )
+  await server.sql('RESET synchronous_commit') // the connection is kept: later commits must reach the log at once
   const [{ end } = { end: '' }] = await server.sql<{ end: string }>(
     'SELECT pg_current_wal_insert_lsn()::text AS end',
   )
@@ -203,18 +200,6 @@ export async function postgresToLog(rows: number): Promise<void> {
   await latency(server, 10)
 }
 
-const procOf = (pid: number): { peakMb: number; cpuSeconds: number } | null => {
-  try {
-    const peakMb = Math.round(
-      Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024,
-    )
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
-    return { peakMb, cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100 }
-  } catch {
-    return null
-  }
-}
-
 export async function postgresToSqlite(rows: number): Promise<void> {
   await using server = await startPostgres({ settings: SETTINGS })
   const folder = await fresh(server, rows)
@@ -230,7 +215,8 @@ export async function postgresToSqlite(rows: number): Promise<void> {
   )
   let last = procOf(child.pid!)
   const poll = setInterval(() => {
-    last = procOf(child.pid!) ?? last
+    const now = procOf(child.pid!)
+    if (now && now.peakMb > 0) last = now // one that has ended has no memory
   }, 50)
   await ended(child)
   clearInterval(poll)

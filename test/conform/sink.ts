@@ -216,7 +216,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
     })
 
     it('keeps numeric columns as numbers with all digits, and says its highest version (V3)', async () => {
-      const writer = await open()
+      const writer = await open({ pipeline: 'kit' }) // whose topics the records are of
       expect(await writer.highest?.()).toBe(0)
       await writer.write(
         batchOf([

@@ -23,10 +23,12 @@ const pump = of('sim', 'core/pump.ts')
 const segments = of('sim', 'core/log/segments.ts')
 const segment = of('sim', 'core/log/segment.ts')
 const changes = of('sim', 'core/log/changes.ts')
-const file = of('sim', 'core/log/file.ts')
+const retention = of('sim', 'core/log/retention.ts')
+const detached = of('sim', 'core/queue/detached.ts')
 const sqlite = of('sim', 'connectors/sqlite/writer.ts')
 const handoff = of('handoff', 'connectors/postgres/handoff.ts')
 const feed = of('handoff', 'connectors/postgres/feed.ts')
+const position = of('handoff', 'connectors/postgres/position.ts')
 
 export const MUTANTS: readonly Mutant[] = [
   pump(
@@ -69,14 +71,43 @@ export const MUTANTS: readonly Mutant[] = [
     'an older owner of the source goes on writing',
     'if (newest > epoch) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)',
     '',
-    { text: 'assertLease(context)\n      refuseFenced', by: 'refuseFenced' },
+    { text: 'assertLease(context) // here', by: '// here' },
   ),
   changes(
     'a sweep goes to one partition',
     'partition < partitions; partition++)',
     'partition < 1; partition++)',
   ),
-  file('retention passes a sink', 'floors.every(floor => hasPassed(floor, next))', 'true'),
+  retention(
+    'retention by time passes a sink',
+    'return isDue && holding(next).length === 0',
+    'return (isDue && holding(next).length === 0) || next.header.made_ms < oldestMs',
+  ),
+  retention(
+    'retention by size passes a sink',
+    'return isDue && holding(next).length === 0',
+    'return (isDue && holding(next).length === 0) || segments().sizeBytes() > bytes',
+  ),
+  retention(
+    'an unread segment is deleted at the limit',
+    '(_, next) => isFull() && holding(next).length === 0',
+    'isFull',
+  ),
+  retention(
+    'who has not said where it stands is not waited for',
+    'if (!position) return false',
+    'if (!position) return true',
+  ),
+  retention(
+    'a sink that was detached reads on',
+    'if (isDetached(consumer)) throw detachedError(consumer)',
+    '',
+  ),
+  detached(
+    'that a sink was detached is forgotten with the process',
+    'insert.run(task, Math.floor(atMs))',
+    '{}',
+  ),
   sqlite('neither lease nor position is looked at', 'if (moved.changes === 1) return', 'return', {
     text: 'assertLease(context)\n  const offset',
     by: 'const offset',
@@ -110,5 +141,10 @@ export const MUTANTS: readonly Mutant[] = [
     'a chunk goes out before the changes decoded in front of it',
     'if (state.pending.length > 0) {',
     'if (state.pending.length > 0 && !state.handoff.ready()) {',
+  ),
+  position(
+    'what committed before the slot stood and is not visible yet is not waited for',
+    'unseen: running.map(String)',
+    'unseen: []',
   ),
 ]

@@ -28,6 +28,8 @@ export interface SimDisk {
   fill(freeBytes: number): void
   failNextSync(): void
   heal(): void
+  /** Files of the directory that a crash could change. */
+  unsynced(directory: string): string[]
   /** As it stands, for tests that alter bytes. */
   content(path: string): Buffer
   alter(path: string, change: (bytes: Buffer) => Buffer): void
@@ -187,6 +189,14 @@ export function simDisk(random: () => number): SimDisk {
       free = Number.POSITIVE_INFINITY
       failSync = false
     },
+    unsynced: directory =>
+      [...names]
+        .filter(
+          ([name, inode]) =>
+            dirname(name) === directory &&
+            (durable.get(name) !== inode || !inode.synced.equals(inode.content)),
+        )
+        .map(([name]) => name),
     content: path => Buffer.from(names.get(path)!.content),
     alter(path, change) {
       const inode = names.get(path)!

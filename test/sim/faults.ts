@@ -2,9 +2,11 @@
  * Wrappers that put "some other time, perhaps never" around every await of a task, and now and then lose an answer: the thing
  * was done, but the caller is told it failed. The production code in between is untouched.
  */
-import type { Offset, Reader, Rejected, Writer } from '../../core/connector.ts'
+import type { Context, Offset, Reader, Rejected, Writer } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
+import type { LogOffset } from '../../core/log/log.ts'
 import type { DeadLetters, Progress } from '../../core/pump.ts'
+import type { Detached } from '../../core/queue/detached.ts'
 import type { ChangeRecord } from '../../core/record.ts'
 import { isBad } from './ledger.ts'
 
@@ -78,3 +80,60 @@ export const pausedProgress = (progress: Progress, faults: Faults): Progress => 
 export const pausedDead = <R extends ChangeRecord>(dead: DeadLetters<R>, faults: Faults): DeadLetters<R> => ({
   add: rejected => around(faults, 'dead', () => dead.add(rejected)),
 })
+
+/** Who has opened, and what was done that must not be. */
+export interface Owners {
+  /** Highest epoch opened, by task. */
+  readonly newest: Map<string, number>
+  readonly finds: string[]
+}
+
+/** A write that is done for an owner after a newer one has opened is a find (L1, P2), whatever the task makes of it. */
+export function fencedWriter<R extends ChangeRecord>(
+  writer: Writer<R>,
+  { task, epoch }: Context,
+  { newest, finds }: Owners,
+): Writer<R> {
+  newest.set(task, Math.max(newest.get(task) ?? 0, epoch))
+  return {
+    ...writer,
+    async write(batch) {
+      const owner = newest.get(task)!
+      const rejected = await writer.write(batch)
+      if (owner > epoch) finds.push(`epoch ${epoch} of ${task} wrote after epoch ${owner} had opened`)
+      return rejected
+    },
+  }
+}
+
+/**
+ * Whatever a task reads begins at its position, or at the first record there ever was, and has no gap (V5, J4); and a task that was
+ * detached lets go of nothing more.
+ */
+export function seamlessReader(
+  reader: Reader,
+  task: string,
+  from: LogOffset | null,
+  detached: Detached,
+  { finds }: Owners,
+): Reader {
+  const due = new Map(Object.entries(from?.next ?? {}))
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const batch of reader) {
+        for (const { topic, offset } of batch.records) {
+          const expected = due.get(topic) ?? 0
+          if (offset !== expected) finds.push(`${task} read ${topic} at ${offset}, and ${expected} was due`)
+          due.set(topic, offset + 1)
+        }
+        yield batch
+      }
+    },
+    async commit(offset) {
+      const isLate = detached.has(task)
+      await reader.commit?.(offset)
+      if (isLate) finds.push(`${task} is detached, and goes on`)
+    },
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  }
+}

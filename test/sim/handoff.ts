@@ -7,7 +7,7 @@
 import type { Chunk } from '../../connectors/postgres/chunk.ts'
 import { feedOf } from '../../connectors/postgres/feed.ts'
 import { handoffOf } from '../../connectors/postgres/handoff.ts'
-import { FORMAT, type Following, lsnOf, lsnText } from '../../connectors/postgres/position.ts'
+import { type Following, firstPosition, lsnOf, lsnText } from '../../connectors/postgres/position.ts'
 import type { ChangeRecord, Table } from '../../core/record.ts'
 import { MODEL_TABLE, type Model, type ModelChange, modelOf } from './postgres-model.ts'
 import { randomOf } from './random.ts'
@@ -53,19 +53,11 @@ export async function runHandoff(seed: number): Promise<{ records: number; kills
     slowCommits: random.chance(0.7),
   })
   for (let i = random.int(0, 5); i > 0; i--) model.shake()
-  // Publication, then slot: decoding begins with what commits from now; what is not visible yet is in no snapshot either.
+  // Publication, then slot: decoding begins with what commits from now; some of what committed before is not visible yet.
   const slotAt = model.wal.length
-  let saved: Following = {
-    format: FORMAT,
-    state: 'following',
-    system: '1',
-    timeline: 1,
-    lsn: lsnText((model.wal.at(-1)?.commitLsn ?? 1000n) + 1n),
-    open: null,
-    unseen: [],
-    fill: { [MODEL_TABLE]: model.firstPlan() },
-  }
-  model.settleDown() // creating a slot waits for running transactions
+  const lsn = lsnText((model.wal.at(-1)?.commitLsn ?? 1000n) + 1n)
+  const fill = { [MODEL_TABLE]: model.firstPlan() }
+  let saved = firstPosition({ system: '1', timeline: 1, lsn, fill }, model.running())
   const log: Entry[] = []
   const kills = random.int(0, 4)
   const plan = {

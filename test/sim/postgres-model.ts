@@ -52,6 +52,8 @@ export interface Model extends ChunkServer {
   /** The table as a new snapshot sees it. */
   rows(): ReadonlyMap<number, number>
   firstPlan(): Fill
+  /** Committed, and visible to nobody yet. */
+  running(): readonly bigint[]
 }
 
 const BLOCKS = 40
@@ -204,6 +206,7 @@ export function modelOf({ random, pause, sleep, nowMs, keys, ddl, slowCommits }:
       return planNow()
     },
     firstPlan: planNow,
+    running: () => [...invisible],
     nowMs,
     sleep,
     shake() {

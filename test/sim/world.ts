@@ -14,8 +14,9 @@ import { join } from 'node:path'
 import { sqlite } from '../../connectors/sqlite/sink.ts'
 import type { Context, Log, Writer } from '../../core/connector.ts'
 import { openEntryLog, openFileLog } from '../../core/log/file.ts'
-import type { ChangeLog, EntryLog, LogOffset } from '../../core/log/log.ts'
+import type { ChangeLog, EntryLog, LogOffset, Retention } from '../../core/log/log.ts'
 import { type Progress, resumeAt } from '../../core/pump.ts'
+import { type Detached, detachedTasks } from '../../core/queue/detached.ts'
 import { forgetOwners, localQueue } from '../../core/queue/local.ts'
 import { stateProgress } from '../../core/queue/progress.ts'
 import { openState, type StateFile } from '../../core/queue/state.ts'
@@ -23,7 +24,17 @@ import type { ChangeRecord, LogRecord } from '../../core/record.ts'
 import { deadLetters } from '../../core/worker/dead-letters.ts'
 import { type Opened, startTask, type Task } from '../../core/worker/task.ts'
 import { type SimDisk, simDisk } from './disk.ts'
-import { type Faults, lost, pausedDead, pausedProgress, pausedReader, pausedWriter } from './faults.ts'
+import {
+  type Faults,
+  fencedWriter,
+  lost,
+  type Owners,
+  pausedDead,
+  pausedProgress,
+  pausedReader,
+  pausedWriter,
+  seamlessReader,
+} from './faults.ts'
 import { type LedgerOptions, ledgerOf } from './ledger.ts'
 import { memoryStore } from './memory.ts'
 import { type Random, randomOf } from './random.ts'
@@ -44,14 +55,23 @@ export interface Plan {
   readonly jumpChance: number
   readonly diskFaults: boolean
   readonly retain: boolean
+  /** `log.retention.bytes` */
+  readonly retainBytes: number | null
+  /** `limits.log_bytes` */
+  readonly limitBytes: number
+  /** The policy at the limit. */
+  readonly detaches: boolean
   readonly sinks: readonly ('sqlite' | 'memory')[]
 }
 
 export function planOf(seed: number, random: Random): Plan {
+  // Of a stream of its own, so that the seeds of seeds.txt are what they were; none of those has a limit.
+  const later = randomOf(seed + 7_000_120)
+  const isLimited = later.chance(0.35)
   return {
     ledger: {
       seed,
-      changes: random.int(10, 120),
+      changes: random.int(10, 120) + (isLimited ? 60 : 0),
       keys: random.int(2, 12),
       badEvery: random.chance(0.5) ? random.int(5, 30) : 0,
       sweepEvery: random.chance(0.5) ? random.int(15, 60) : 0,
@@ -64,6 +84,9 @@ export function planOf(seed: number, random: Random): Plan {
     jumpChance: random.pick([0, 0.005]),
     diskFaults: random.chance(0.3),
     retain: random.chance(0.3),
+    retainBytes: later.chance(0.25) ? later.int(0, 6_000) : null,
+    limitBytes: isLimited ? later.int(2_000, 6_000) : Number.POSITIVE_INFINITY,
+    detaches: isLimited && later.chance(0.5),
     sinks: random.pick([['sqlite'], ['memory'], ['sqlite', 'memory']] as const),
   }
 }
@@ -79,6 +102,7 @@ export interface World {
   readonly ledger: ReturnType<typeof ledgerOf>
   /** Last committed position of each sink task. */
   readonly positions: Map<string, LogOffset>
+  readonly owners: Owners
   sqlitePath(): string
   dispose(): void
 }
@@ -97,6 +121,7 @@ export function worldOf(seed: number): World {
     memory: memoryStore(),
     ledger: ledgerOf(plan.ledger, random),
     positions: new Map(),
+    owners: { newest: new Map(), finds: [] },
     sqlitePath: () => join(folder, 'index.db'),
     dispose: () => rmSync(folder, { recursive: true, force: true }),
   }
@@ -107,6 +132,7 @@ export interface Process {
   readonly life: Life
   readonly log: ChangeLog
   readonly dead: EntryLog
+  readonly detached: Detached
   readonly tasks: readonly Task[]
   stop(): Promise<void>
 }
@@ -123,6 +149,7 @@ export async function startProcess(
   const state = openState(join(world.folder, 'state.db'))
   handles.push({ close: () => void (state.open && state.close()) })
   forgetOwners(state)
+  const detached = detachedTasks(state)
   const shared = {
     disk,
     clock: scheduler.clock(life),
@@ -137,7 +164,8 @@ export async function startProcess(
     directory: '/data/log',
     name: PIPELINE,
     partitions: plan.partitions,
-    limitBytes: Number.POSITIVE_INFINITY,
+    limitBytes: plan.limitBytes,
+    retention: retentionOf(world, detached),
   })
   const dead = await openEntryLog({
     ...shared,
@@ -145,10 +173,13 @@ export async function startProcess(
     name: `${PIPELINE}.dead`,
     limitBytes: Number.POSITIVE_INFINITY,
   })
+  // Who opens a log finds all of it on the disk for good: a reader may see it at once (J2).
+  for (const name of ['/data/log', '/data/dead'].flatMap(world.disk.unsynced))
+    world.owners.finds.push(`${name} was opened and not synced`)
   const stop = new AbortController()
   setMaxListeners(0, stop.signal)
   const workers: Life[] = faulty ? [life, workerOf(life)] : [life]
-  const parts = { world, life, log, dead, state, handles, faulty, signal: stop.signal }
+  const parts = { world, life, log, dead, detached, state, handles, faulty, signal: stop.signal }
   const tasks = workers.flatMap((worker, i) => tasksOf({ ...parts, worker, owner: `worker-${i}` }))
   const guard = scheduler.onTick
   scheduler.onTick = () => {
@@ -159,6 +190,7 @@ export async function startProcess(
     life,
     log,
     dead,
+    detached,
     tasks,
     async stop() {
       stop.abort()
@@ -168,6 +200,24 @@ export async function startProcess(
     },
   }
 }
+
+export const sinkTasks = ({ sinks, partitions }: Plan): readonly string[] =>
+  sinks.flatMap(sink =>
+    Array.from({ length: partitions }, (_, partition) => `${PIPELINE}/${sink}/${partition}`),
+  )
+
+/** Whom the policy lets go is left to chance: the log must be right whomever it is. */
+const retentionOf = ({ plan, random, scheduler }: World, detached: Detached): Retention => ({
+  hours: plan.retain ? 0 : 1e6,
+  ...(plan.retainBytes === null ? {} : { bytes: plan.retainBytes }),
+  consumers: sinkTasks(plan),
+  isDetached: detached.has,
+  atLimit(holding) {
+    const late = plan.detaches ? holding.filter(() => random.chance(0.5)) : []
+    if (late.length > 0) detached.add(late, scheduler.nowMs())
+    return late.length > 0
+  },
+})
 
 /** Lives and dies with its process, and freezes by itself. */
 const workerOf = (process: Life): Life => ({
@@ -194,6 +244,7 @@ interface Parts {
   readonly owner: string
   readonly log: ChangeLog
   readonly dead: EntryLog
+  readonly detached: Detached
   readonly state: StateFile
   readonly handles: { close(): void }[]
   readonly faulty: boolean
@@ -250,7 +301,7 @@ const noProgress: Progress = {
 async function openSource(parts: Parts, context: Context): Promise<Opened<ChangeRecord>> {
   const { world, log, dead } = parts
   const faults = faultsOf(parts)
-  const inner = await log.writer(context, 0)
+  const inner = fencedWriter(await log.writer(context, 0), context, world.owners)
   const writer = pausedWriter(inner, faults, false)
   const from = await resumeAt(writer, noProgress)
   const reader = pausedReader(world.ledger.reader(from, faults.pause), faults)
@@ -271,18 +322,20 @@ async function openSink(
   partition: number,
   context: Context,
 ): Promise<Opened<LogRecord>> {
-  const { world, log, dead, state, handles } = parts
+  const { world, log, dead, detached, state, handles } = parts
   const faults = faultsOf(parts)
   let inner: Writer
   if (sink === 'sqlite') {
     inner = await sqlite.open({ path: world.sqlitePath(), table: '${table}', numbers: 'literals' }, context)
     const opened = inner
+    inner = fencedWriter(opened, context, world.owners)
     handles.push({ close: () => void opened[Symbol.asyncDispose]() })
   } else inner = world.memory.open(context)
   const writer = pausedWriter(inner, faults, true)
   const progress = pausedProgress(stateProgress(state, context), faults)
   const from = await resumeAt(writer, progress)
   if (from !== null) world.positions.set(context.task, from as unknown as LogOffset)
+  const isLate = detached.has(context.task)
   const opened = await log.reader({
     consumer: context.task,
     partition,
@@ -290,7 +343,9 @@ async function openSink(
     maxRecords: world.random.int(1, 9),
     signal: context.signal,
   })
-  const reader = pausedReader(opened, faults)
+  if (isLate) world.owners.finds.push(`${context.task} is detached, and reads again`)
+  const seamless = seamlessReader(opened, context.task, from as LogOffset | null, detached, world.owners)
+  const reader = pausedReader(seamless, faults)
   const noted = {
     ...reader,
     [Symbol.asyncIterator]: () => reader[Symbol.asyncIterator](),

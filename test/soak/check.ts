@@ -2,13 +2,12 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import Database from 'libsql'
 import { openEntryLog, openFileLog } from '../../core/log/file.ts'
 import { nodeDisk } from '../../core/log/node-disk.ts'
 import { type ChangeRecord, isMissingColumns } from '../../core/record.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import type { PostgresServer } from '../servers/postgres.ts'
-import { TABLES } from './watch.ts'
+import { type SoakSink, TABLES } from './sinks.ts'
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} }
 const logOptions = {
@@ -190,7 +189,12 @@ function isBigOf(big: string | null | undefined, committed: readonly Change[], a
 }
 
 /** (2) the sink is the source. */
-export async function checkSink(server: PostgresServer, index: string, found: Found): Promise<void> {
+export async function checkSink(
+  server: PostgresServer,
+  sink: SoakSink,
+  folder: string,
+  found: Found,
+): Promise<void> {
   for (const [table, columns] of [
     ['ledger', "'id', id, 'seq', seq, 'note', note, 'big', big, 'x', x"],
     ['extra', "'id', id, 'seq', seq, 'v', v"],
@@ -198,7 +202,7 @@ export async function checkSink(server: PostgresServer, index: string, found: Fo
     const rows = await server.sql<{ id: string; document: string }>(
       `SELECT id::text, jsonb_build_object(${columns})::text AS document FROM soak.${table}`,
     )
-    const held = documents(index, table)
+    const held = new Map(await sink.documents(folder, table))
     for (const { id, document } of rows) {
       found.documents++
       const other = held.get(id)
@@ -213,22 +217,6 @@ export async function checkSink(server: PostgresServer, index: string, found: Fo
 
 const short = (document: string): string =>
   JSON.stringify(JSON.parse(document), (_, value) => (typeof value === 'string' ? value.slice(0, 20) : value))
-
-/** A table that is not there is empty. */
-function documents(index: string, table: string): Map<string, string> {
-  const database = new Database(`file:${index}?mode=ro`, { timeout: 5_000 })
-  try {
-    if (!database.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?").get(table))
-      return new Map()
-    const rows = database.prepare(`SELECT id, document FROM ${table}`).all() as {
-      id: string
-      document: string
-    }[]
-    return new Map(rows.map(row => [row.id, row.document]))
-  } finally {
-    database.close()
-  }
-}
 
 /** (3) nothing was set aside. */
 export async function checkDead(dataDir: string, name: string, found: Found): Promise<void> {

@@ -5,7 +5,7 @@
  *   prepare ─▶ start ─▶ kill ─▶ … ─▶ start ─▶ kill ─▶ writers end ─▶ run --until-caught-up ─▶ checks ─▶ delete
  *              └──────── a round ──┘
  *
- * Its first rounds fall into creation and snapshot, the last ones into the stream.
+ * Its first rounds fall into creation, the next ones into the snapshot, the last ones into the stream.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,8 @@ import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type Random, randomOf } from '../sim/random.ts'
 import { checkDead, checkGone, checkLog, checkSink, type Found } from './check.ts'
 import { prepareLedger, ROWS, startWorkload } from './ledger.ts'
-import { type Watch, watchIndex } from './watch.ts'
+import { type SoakSink, sqliteSink } from './sinks.ts'
+import { type Watch, watchSink } from './watch.ts'
 
 const MAIN = join(
   fileURLToPath(new URL('../../', import.meta.url)).replace(/dist\/$/, ''),
@@ -24,17 +25,16 @@ const MAIN = join(
 )
 const ROUNDS_A_GENERATION = 5
 const CATCH_UP_MS = 120_000
-/** Seen after rewrites, also with no kill of the server: PostgreSQL's own snapshot of its catalog lacks a table that its log names. */
-const UNDECODABLE = /could not map filenumber/
 const DELETE_MS = 30_000
-const MADE_MS = 20_000
+/** How long a round waits for its phase. */
+const PHASE_MS = 60_000
 
 export interface Report extends Found {
   rounds: number
   generations: number
   serverKills: number
-  /** Generations that PostgreSQL itself could not decode after a kill; they are counted, and not checked. */
-  undecodable: number
+  sinkKills: number
+  sinkFreezes: number
   transactions: number
   /** Times the index was looked at while it was written. */
   polls: number
@@ -50,8 +50,8 @@ export const faultsOf = ({ lost, backwards, doubled, different }: Found): number
 export const summaryOf = (report: Report): string => {
   const { creation, snapshot, stream } = report.kills
   return (
-    `${report.rounds} rounds in ${report.generations} generations (${report.undecodable} that PostgreSQL could not decode, not checked), ${creation + snapshot + stream} kills (${creation} in creation, ${snapshot} in the snapshot, ` +
-    `${stream} in the stream), ${report.gaveUp.length} gave up before, ${report.serverKills} server kills, ${report.transactions} transactions; ${report.changes} changes, ${report.rows} snapshot rows, ` +
+    `${report.rounds} rounds in ${report.generations} generations, ${creation + snapshot + stream} kills (${creation} in creation, ${snapshot} in the snapshot, ` +
+    `${stream} in the stream), ${report.gaveUp.length} gave up before, ${report.serverKills} server kills, ${report.sinkKills} kills and ${report.sinkFreezes} freezes of the sink, ${report.transactions} transactions; ${report.changes} changes, ${report.rows} snapshot rows, ` +
     `${report.documents} documents, ${report.polls} looks at the sink: ` +
     `${report.lost.length} lost, ${report.backwards.length} backwards, ${report.doubled.length} doubled, ${report.different.length} different`
   )
@@ -91,20 +91,21 @@ const killGroup = (child: ChildProcess): void => {
   }
 }
 
-const yaml = (name: string) => `name: ${name}
+const yaml = (name: string, sink: string) => `name: ${name}
 source:
   type: postgres
   url: \${env:URL}
   tables: [soak.ledger, soak.extra]
   heartbeat_ms: 500
-  snapshot: { chunk_rows: 1000, parallel: 2 }
+  snapshot: { chunk_rows: 200, parallel: 2 }
 sinks:
-  - { name: index, type: sqlite, path: index.db }
+  - ${sink}
 errors: { retry: { backoff_ms: 50, max_backoff_ms: 300 } }
 `
 
 interface Generation {
   readonly server: PostgresServer
+  readonly sink: SoakSink
   readonly name: string
   readonly folder: string
   readonly random: Random
@@ -119,7 +120,8 @@ const noReport = (): Report => ({
   rounds: 0,
   generations: 0,
   serverKills: 0,
-  undecodable: 0,
+  sinkKills: 0,
+  sinkFreezes: 0,
   transactions: 0,
   polls: 0,
   kills: { creation: 0, snapshot: 0, stream: 0 },
@@ -134,15 +136,30 @@ const noReport = (): Report => ({
 })
 
 /** Ends at the first generation with a fault; its folder is kept, and said. */
-export async function killRounds(rounds: number, seed: number, say: (text: string) => void): Promise<Report> {
+export async function killRounds(
+  rounds: number,
+  seed: number,
+  say: (text: string) => void,
+  sink: SoakSink = sqliteSink(),
+): Promise<Report> {
   const random = randomOf(seed)
   const report = noReport()
   await using server = await startPostgres()
   while (report.rounds < rounds) {
     const name = `soak-${++report.generations}`
     const folder = mkdtempSync(join(tmpdir(), 'millrace-soak-'))
-    writeFileSync(join(folder, 'pipeline.yaml'), yaml(name))
-    const generation = { server, name, folder, random, report, mark: Number.POSITIVE_INFINITY, isMade: false }
+    await sink.reset()
+    writeFileSync(join(folder, 'pipeline.yaml'), yaml(name, sink.yaml(folder)))
+    const generation = {
+      server,
+      sink,
+      name,
+      folder,
+      random,
+      report,
+      mark: Number.POSITIVE_INFINITY,
+      isMade: false,
+    }
     await live(generation, Math.min(ROUNDS_A_GENERATION, rounds - report.rounds), seed, say)
     if (faultsOf(report) > 0) {
       say(`seed ${seed}, generation ${report.generations}; kept: ${folder}`)
@@ -159,15 +176,18 @@ async function live(
   seed: number,
   say: (text: string) => void,
 ): Promise<void> {
-  const { server, folder, name, report } = generation
+  const { server, sink, folder, name, report } = generation
   await prepareLedger(server)
   const workload = startWorkload(server, seed * 1_000 + report.generations)
-  const watch = watchIndex(join(folder, 'index.db'), report.backwards, async () => {
+  const watch = watchSink(sink, folder, report.backwards, async () => {
     const [row] = await server.sql<{ n: string }>('SELECT last_value AS n FROM soak.history_n_seq')
     generation.mark = Number(row!.n)
   })
   const early = generation.random.int(1, 2)
-  for (let i = 0; i < rounds; i++) await round(generation, watch, i < early)
+  for (let i = 0; i < rounds; i++) {
+    const phase = i < early ? 'creation' : i < ROUNDS_A_GENERATION - 2 ? 'snapshot' : 'stream'
+    await round(generation, watch, phase, () => workload.holdNow())
+  }
   await workload.stop()
   report.transactions += workload.transactions()
   await settle(generation)
@@ -183,15 +203,24 @@ async function live(
   )
 }
 
-/** `isEarly`: counted from the start of the program, so that the kill falls into creation; else from when the slot stands. */
-async function round(generation: Generation, watch: Watch, isEarly: boolean): Promise<void> {
-  const { server, folder, random, report } = generation
+/** How long after its start the program is killed is counted from when its phase has begun, and that is waited for a while only. */
+async function round(
+  generation: Generation,
+  watch: Watch,
+  phase: keyof Report['kills'],
+  holdNow: () => void,
+): Promise<void> {
+  const { server, sink, folder, random, report } = generation
   const program = start(folder, ['run', 'pipeline.yaml'], server.url)
   const over = new AbortController()
-  const made = slotMade(generation, over.signal)
-  if (!isEarly) await Promise.race([made, program.ended, pause(MADE_MS)])
+  const made = slotMade(generation, over.signal, holdNow)
+  const isWanted = () =>
+    phase === 'creation' || (generation.isMade && (phase === 'snapshot' || isFilled(watch)))
+  for (let waited = 0; waited < PHASE_MS && !isWanted() && program.child.exitCode === null; waited += 20)
+    await pause(20)
   await pause(random.int(200, 3_000))
   const isServerKilled = random.chance(0.2)
+  const troubled = trouble(sink, random, report)
   const isProgramFirst = random.chance(0.5)
   if (program.child.exitCode !== null) report.gaveUp.push(program.stderr().slice(0, 300))
   if (isServerKilled) {
@@ -204,8 +233,20 @@ async function round(generation: Generation, watch: Watch, isEarly: boolean): Pr
   }
   if (!isServerKilled || !isProgramFirst) kill(program, watch, generation)
   over.abort()
-  await Promise.all([program.ended, made])
+  await Promise.all([program.ended, made, troubled])
   report.rounds++
+}
+
+/** The sink's own server is killed, or stands still for a while, beside everything else. */
+async function trouble({ crash, freeze }: SoakSink, random: Random, report: Report): Promise<void> {
+  const chance = random.int(1, 100)
+  if (crash && chance <= 20) {
+    report.sinkKills++
+    await crash()
+  } else if (freeze && chance <= 40) {
+    report.sinkFreezes++
+    await freeze(random.int(100, 4_000))
+  }
 }
 
 /** A process of the killed server may live on until it looks up; the new one does not start beside it. */
@@ -219,34 +260,36 @@ async function startAgain(server: PostgresServer): Promise<void> {
     }
 }
 
-/** Looks for a slot that is ready. */
-async function slotMade(generation: Generation, over: AbortSignal): Promise<void> {
+/** Looks for a slot that is ready; the first chunks then meet commits that they cannot see. */
+async function slotMade(generation: Generation, over: AbortSignal, holdNow: () => void): Promise<void> {
   while (!generation.isMade && !over.aborted) {
-    await pause(30)
+    await pause(10)
     const slots = await generation.server
       .sql('SELECT 1 FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL')
       .catch(() => []) // the server is away
     generation.isMade = slots.length > 0
+    if (generation.isMade) holdNow()
   }
 }
+
+/** Of so many rows no snapshot is missing many. */
+const isFilled = (watch: Watch): boolean => watch.held() >= 0.95 * ROWS
 
 function kill({ child }: Program, watch: Watch, { isMade, report: { kills } }: Generation): void {
   killGroup(child)
   if (!isMade) kills.creation++
-  else if (watch.held() < 0.95 * ROWS) kills.snapshot++
+  else if (!isFilled(watch)) kills.snapshot++
   else kills.stream++
 }
 
 /** A last life that may finish, the checks, and the end of the pipeline. */
-async function settle({ server, folder, name, report, mark }: Generation): Promise<void> {
+async function settle({ server, sink, folder, name, report, mark }: Generation): Promise<void> {
   const forget = ['delete', name, '--yes', '--file', 'pipeline.yaml']
-  if (!(await ends(folder, ['run', 'pipeline.yaml', '--until-caught-up'], server, CATCH_UP_MS, report))) {
-    if (faultsOf(report) === 0) await ends(folder, forget, server, DELETE_MS, report)
+  if (!(await ends(folder, ['run', 'pipeline.yaml', '--until-caught-up'], server, CATCH_UP_MS, report)))
     return
-  }
   const dataDir = join(folder, '.millrace')
   await checkLog(server, dataDir, name, mark, report)
-  await checkSink(server, join(folder, 'index.db'), report)
+  await checkSink(server, sink, folder, report)
   await checkDead(dataDir, name, report)
   if (faultsOf(report) > 0) return // the folder is kept as it is
   if (await ends(folder, forget, server, DELETE_MS, report)) await checkGone(server, report)
@@ -268,7 +311,6 @@ async function ends(
   clearTimeout(timer)
   if (code === 0) return true
   killGroup(program.child)
-  if (code === 1 && UNDECODABLE.test(program.stderr())) report.undecodable++
-  else report.different.push(`"${args.join(' ')}" ended with ${code}: ${program.stderr()}`)
+  report.different.push(`"${args.join(' ')}" ended with ${code}: ${program.stderr()}`)
   return false
 }

@@ -50,6 +50,8 @@ export interface Workload {
   /** Ends all writers; what hangs on a standby is let go. Afterwards nothing holds a commit back. */
   stop(): Promise<void>
   readonly transactions: () => number
+  /** Holds commits back now, and not only when its time comes. */
+  holdNow(): void
   /** Errors by SQLSTATE or message, to see that the writers write. */
   readonly errors: ReadonlyMap<string, number>
 }
@@ -62,13 +64,21 @@ interface State {
   readonly errors: Map<string, number>
   stopped: boolean
   transactions: number
+  holdNow: () => void
 }
 
 type Loop = (client: pg.Client, state: State) => Promise<void>
 
 export function startWorkload(server: PostgresServer, seed: number): Workload {
   const { url } = server
-  const state: State = { url, random: randomOf(seed), errors: new Map(), stopped: false, transactions: 0 }
+  const state: State = {
+    url,
+    random: randomOf(seed),
+    errors: new Map(),
+    stopped: false,
+    transactions: 0,
+    holdNow: () => {},
+  }
   const loops = [
     ...Array.from({ length: WRITERS }, () => forever(state, writeOnce)),
     forever(state, leaveOpen),
@@ -78,6 +88,7 @@ export function startWorkload(server: PostgresServer, seed: number): Workload {
   return {
     transactions: () => state.transactions,
     errors: state.errors,
+    holdNow: () => state.holdNow(),
     async stop() {
       state.stopped = true
       await holding
@@ -209,12 +220,32 @@ const disturb: Loop = async (client, { random }) => {
   })
 }
 
-/** Commits are decoded and not visible for a while. */
+/** Commits are decoded and not visible for a while; one of them touches every part of the table, so that any chunk meets it. */
 const holdBack: Loop = async (client, state) => {
   const { random } = state
   await client.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
   await client.query('SELECT pg_reload_conf()')
+  const spread = touchAll(state)
   await pause(random.chance(0.3) ? random.int(600, 2_000) : random.int(100, 600))
   await letGo(state)
-  await pause(random.int(200, 1_500))
+  await spread
+  const called = new Promise<void>(resolve => {
+    state.holdNow = resolve
+  })
+  await Promise.race([called, pause(random.int(200, 1_500))])
+}
+
+async function touchAll({ url, random }: State): Promise<void> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    await pause(50) // the reload reaches the others first
+    await client.query("SET lock_timeout = '200ms'")
+    await client.query("UPDATE soak.ledger SET note = 'held' WHERE id % 307 = $1", [random.int(0, 306)])
+  } catch {
+    // a row was locked for too long, or the server is away
+  } finally {
+    await client.end().catch(() => {})
+  }
 }

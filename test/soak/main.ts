@@ -1,20 +1,29 @@
-/** `npm run soak -- kills --rounds 200 [--seed 1]`: what takes longer than a test may. Exit 1 when anything was found. */
+/** `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
+import { SEARCH_SERVERS } from '../servers/search.ts'
 import { faultsOf, killRounds, summaryOf } from './kills.ts'
+import { searchSink, sqliteSink } from './sinks.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '200' }, seed: { type: 'string', default: '1' } },
+  options: {
+    rounds: { type: 'string', default: '200' },
+    seed: { type: 'string', default: '1' },
+    sink: { type: 'string', default: 'sqlite' },
+  },
 })
-if (positionals[0] !== 'kills') {
-  process.stderr.write('usage: npm run soak -- kills --rounds 200 [--seed 1]\n')
+const SINKS = ['sqlite', ...SEARCH_SERVERS] as const
+const kind = SINKS.find(one => one === values.sink)
+if (positionals[0] !== 'kills' || !kind) {
+  process.stderr.write(`usage: npm run soak -- kills --rounds 200 [--seed 1] [--sink ${SINKS.join('|')}]\n`)
   process.exit(2)
 }
-const report = await killRounds(Number(values.rounds), Number(values.seed), text =>
-  process.stdout.write(`${text}\n`),
-)
+const sink = kind === 'sqlite' ? sqliteSink() : await searchSink(kind)
+const say = (text: string) => process.stdout.write(`${text}\n`)
+const report = await killRounds(Number(values.rounds), Number(values.seed), say, sink)
 for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
   for (const line of report[what].slice(0, 10)) process.stdout.write(`${what}: ${line}\n`)
 for (const line of report.gaveUp.slice(0, 5)) process.stdout.write(`gave up: ${line}\n`)
 process.stdout.write(`${summaryOf(report)}\n`)
+await sink[Symbol.asyncDispose]()
 process.exit(faultsOf(report) > 0 ? 1 : 0)

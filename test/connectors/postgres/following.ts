@@ -4,12 +4,9 @@ import type { PostgresConfig } from '../../../connectors/postgres/config.ts'
 import { connect } from '../../../connectors/postgres/connect.ts'
 import { type Change, pgOutputDecoder, type Relation } from '../../../connectors/postgres/pgoutput.ts'
 import { type Replication, startReplication } from '../../../connectors/postgres/replication.ts'
-import {
-  createSlot,
-  dropUpstream,
-  emitMessage,
-  ensurePublication,
-} from '../../../connectors/postgres/upstream.ts'
+import { createSlot } from '../../../connectors/postgres/slot.ts'
+import { dropUpstream, emitMessage, ensurePublication } from '../../../connectors/postgres/upstream.ts'
+import { testContext } from '../../conform/context.ts'
 import type { PostgresServer } from '../../servers/postgres.ts'
 
 export interface Follower extends AsyncDisposable {
@@ -39,7 +36,7 @@ export async function followed(
   const oids = matched.tables.map(({ oid }) => oid)
   let tables = await describeTables(admin, oids)
   await ensurePublication(admin, slot, tables)
-  await createSlot(admin, slot)
+  await createSlot(admin, slot, testContext())
   const changes: Change[] = []
   const events: string[] = []
   const confirmed = { commitLsn: 0n, endLsn: 0n, xid: 0, commitUs: 0 }

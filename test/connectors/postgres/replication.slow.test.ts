@@ -2,14 +2,15 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { connect, quoteText } from '../../../connectors/postgres/connect.ts'
 import { type ReplicationOptions, startReplication } from '../../../connectors/postgres/replication.ts'
+import { createSlot } from '../../../connectors/postgres/slot.ts'
 import {
-  createSlot,
   dropUpstream,
   emitMessage,
   ensurePublication,
   freeSlot,
   slotState,
 } from '../../../connectors/postgres/upstream.ts'
+import { testContext } from '../../conform/context.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
 import { followed } from './following.ts'
 
@@ -175,7 +176,7 @@ describe('replication', () => {
     expect(await ensurePublication(admin, publication, [{ ...app('named'), kind: 'r', columns: [] }])).toBe(
       'exists',
     )
-    await createSlot(admin, 'named')
+    await createSlot(admin, 'named', testContext())
     let data = 0
     const one = await startReplication(server, { ...none, slot: 'named', publication, onData: () => data++ })
     await server.sql('INSERT INTO named VALUES (1)')
@@ -189,7 +190,7 @@ describe('replication', () => {
       kind: 'offset_lost',
     })
     await one.close()
-    await createSlot(admin, 'other')
+    await createSlot(admin, 'other', testContext())
     const closed = new Promise<Error>(done => {
       void startReplication(server, { ...none, slot: 'other', publication: 'nobodys', onClose: done }).then(
         async () => {
@@ -225,7 +226,7 @@ describe('replication', () => {
   it('a newer reader ends the older one and has the slot at once', async () => {
     const admin = await connect(server)
     await server.sql('CREATE PUBLICATION takeover')
-    await createSlot(admin, 'takeover')
+    await createSlot(admin, 'takeover', testContext())
     let ended: Error | null = null
     await startReplication(server, {
       ...none,
@@ -248,7 +249,7 @@ describe('replication', () => {
   it('what a callback throws ends the stream; close leaves nothing behind', async () => {
     const admin = await connect(server)
     await server.sql('CREATE PUBLICATION tidy')
-    await createSlot(admin, 'tidy')
+    await createSlot(admin, 'tidy', testContext())
     const closed = new Promise<Error>(done => {
       const onData = () => {
         throw new Error('no room')
@@ -280,7 +281,7 @@ describe('replication', () => {
   it('stop and crash of the server are `unavailable`; the slot is there when it is back', async () => {
     await server.sql('CREATE TABLE crash (id int PRIMARY KEY); CREATE PUBLICATION crash FOR TABLE crash')
     const admin = await connect(server)
-    await createSlot(admin, 'crash')
+    await createSlot(admin, 'crash', testContext())
     await admin.end()
     for (const end of [() => server.stop(), () => server.kill9()]) {
       const closed = new Promise<Error>(done => {

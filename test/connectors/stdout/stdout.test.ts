@@ -1,5 +1,7 @@
-import { afterEach, describe, expect, it, vi } from 'vitest'
-import { stdout } from '../../../connectors/stdout/sink.ts'
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { stdout, writerTo } from '../../../connectors/stdout/sink.ts'
+import type { Context } from '../../../core/connector.ts'
 import { Fenced } from '../../../core/errors.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
@@ -8,26 +10,24 @@ import { batchOf, recordOf } from '../../conform/sink.ts'
 definitionConformance(stdout as never)
 
 describe('stdout', () => {
-  afterEach(() => {
-    vi.restoreAllMocks()
-  })
-  const caught = () => {
-    const lines: string[] = []
-    vi.spyOn(process.stdout, 'write').mockImplementation(text => {
-      lines.push(...String(text).split('\n').filter(Boolean))
-      return true
-    })
-    return lines
+  const printing = (over: Partial<Context> = {}) => {
+    const stream = new PassThrough({ highWaterMark: 1_000 }) // takes what fits, and holds the next one until that is read
+    return {
+      stream,
+      writer: writerTo(stream, testContext(over)),
+      lines: () =>
+        String(stream.read() ?? '')
+          .split('\n')
+          .filter(Boolean),
+    }
   }
 
   it('prints {topic, partition, offset, version, key, value} a line, key and value as JSON', async () => {
-    const lines = caught()
-    const writer = await stdout.open({}, testContext())
+    const { writer, lines } = printing()
     await writer.write(
       batchOf([recordOf({ id: 1, version: 7 }), recordOf({ op: 'sweep', version: 8, below: 8 })]),
     )
-    vi.restoreAllMocks()
-    const [first, second] = lines.map(line => JSON.parse(line) as Record<string, unknown>)
+    const [first, second] = lines().map(line => JSON.parse(line) as Record<string, unknown>)
     expect(Object.keys(first!)).toEqual(['topic', 'partition', 'offset', 'version', 'key', 'value'])
     expect(first).toMatchObject({
       offset: 7,
@@ -39,11 +39,28 @@ describe('stdout', () => {
   })
 
   it('prints nothing once its lease has run out (L1)', async () => {
-    const lines = caught()
-    const writer = await stdout.open({}, testContext({ deadlineMs: () => 0 }))
-    const refused = await writer.write(batchOf([recordOf({ version: 1 })])).catch(error => error as Error)
-    vi.restoreAllMocks()
-    expect(refused).toBeInstanceOf(Fenced)
-    expect(lines).toEqual([])
+    const { writer, lines } = printing({ deadlineMs: () => 0 })
+    await expect(writer.write(batchOf([recordOf({ version: 1 })]))).rejects.toThrow(Fenced)
+    expect(lines()).toEqual([])
+  })
+
+  it('waits for who reads it, until it is stopped; is unavailable when nobody does any more', async () => {
+    const stop = new AbortController()
+    const { writer, stream, lines } = printing({ signal: stop.signal })
+    const long = batchOf([recordOf({ name: 'x'.repeat(2_000), version: 1 })])
+    let isWritten = false
+    const writing = writer.write(long).then(() => {
+      isWritten = true
+    })
+    await new Promise(resolve => setTimeout(resolve, 20))
+    expect(isWritten).toBe(false)
+    expect(lines()).toHaveLength(1)
+    await writing
+    expect(isWritten).toBe(true)
+    const stopped = writer.write(long)
+    stop.abort()
+    await expect(stopped).rejects.toMatchObject({ kind: 'unavailable' })
+    stream.destroy()
+    await expect(writer.write(long)).rejects.toMatchObject({ kind: 'unavailable' })
   })
 })

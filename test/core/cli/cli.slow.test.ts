@@ -84,6 +84,12 @@ describe('cli', () => {
     })
     expect(existsSync(join(folder.path, '.millrace/logs/made-up'))).toBe(false)
     expect(countOf(join(folder.path, 'index.db'), 'items'), "the sink's data stay").toBe(rows)
+    const anew = await folder.run(['run', 'p.yaml', '--until-caught-up'])
+    expect(anew.code, anew.stderr).toBe(0)
+    expect(
+      countOf(join(folder.path, 'index.db'), 'items'),
+      'the same rows, numbered above the old ones',
+    ).toBe(rows)
   })
 
   it('prints records as lines of JSON, logs on the other stream', async () => {
@@ -97,6 +103,36 @@ describe('cli', () => {
       .map(line => JSON.parse(line) as { offset: number })
     expect(lines.map(line => line.offset)).toEqual([...Array(25).keys()])
     for (const line of stderr.trim().split('\n').filter(Boolean)) JSON.parse(line)
+  })
+
+  it('a standard output that nobody reads stops its sink and nothing else, and Ctrl-C still ends within 5 s', async () => {
+    using folder = newFolder()
+    const source = '{ type: generate, rows: 20000 }'
+    const sinks = '[{ type: stdout }, { type: sqlite, path: index.db }]'
+    folder.write('p.yaml', `name: lines\nsource: ${source}\nsinks: ${sinks}\n`)
+    const running = folder.start(['run', 'p.yaml'])
+    running.child.stdout!.pause()
+    const index = join(folder.path, 'index.db')
+    const rows = () => {
+      try {
+        return countOf(index, 'items')
+      } catch {
+        return 0 // it is not made yet
+      }
+    }
+    await until(() => existsSync(index) && rows() === 20_000, 'all rows are in the index')
+    const asked = Date.now()
+    running.child.kill('SIGINT')
+    const code = await new Promise(resolve => running.child.once('exit', resolve))
+    expect(code, running.stderr()).toBe(0)
+    expect(Date.now() - asked, 'Ctrl-C ends it').toBeLessThan(10_000)
+    running.child.stdout!.resume()
+    const { stdout } = await running.ended
+    const offsets = stdout
+      .split('\n')
+      .flatMap(line => /^\{"topic":[^}]*?"offset":(\d+)/.exec(line)?.[1] ?? [])
+    expect(offsets.length).toBeLessThan(20_000)
+    expect(offsets.map(Number), 'what was read is whole and in order').toEqual([...offsets.keys()])
   })
 
   it('serves status and search while it runs, keeps a second hub out (J5), ends within 5 s of Ctrl-C, and after kill -9 goes on', async () => {

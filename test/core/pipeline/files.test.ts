@@ -101,6 +101,9 @@ describe('what is generated', () => {
     expect(pages.sort()).toEqual([...texts.keys()].filter(path => path.endsWith('.md')).sort())
   })
 
+  const references = (text: string): string[] =>
+    [...text.matchAll(/\$\{env:(\w+)\}/g)].map(([, name]) => name!)
+
   it('documents each example of each connector as a pipeline that is valid', () => {
     for (const [kind, all] of [
       ['source', connectors.sources],
@@ -116,7 +119,9 @@ describe('what is generated', () => {
           }
           const { mistakes } = parsePipelines([{ path: 'x.yaml', text: JSON.stringify(pipeline) }], {
             connectors,
-            env: {},
+            env: Object.fromEntries(
+              references(JSON.stringify(config)).map(name => [name, 'http://localhost']),
+            ),
             readFile: noFiles,
           })
           expect(mistakes.map(mistakeText)).toEqual([])

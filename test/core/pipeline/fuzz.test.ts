@@ -14,7 +14,7 @@ source:
   columns: { "shop.products": [id, "!cost"] }
   transforms:
     - mask: { fields: [shop.customers.email], with: null }
-log: { partitions: 3, retention: { hours: 24 } }
+log: { partitions: 3, retention: { hours: 24, bytes: 1GiB } }
 transforms:
   - rename: { fields: { descr: description } }
 sinks:
@@ -28,7 +28,7 @@ sinks:
     name: other
     password: \${file:secrets/password}
 errors: { retry: { max_attempts: 3 }, on_reject: halt }
-limits: { log_bytes: 500MB }
+limits: { log_bytes: 500MB, policy: detach_sink }
 `
 const parse = (text: string) =>
   parsePipelines([{ path: 'f.yaml', text }], { connectors: stubs, env: { NAME: 'x' }, readFile })

@@ -112,3 +112,30 @@ export const tableOf = (
   key,
   columns: columns.map(column => ({ name: column, type: column === 'id' ? 'int8' : 'text' })),
 })
+
+/** With every key. */
+export const FULL = `name: shop-search
+description: A shop.
+source:
+  type: shopdb
+  url: postgres://me:hunter22@db/shop
+  tables: [shop.products, "shop.review*"]
+  transforms:
+    - mask: { fields: [shop.customers.email], with: null }
+log: { partitions: 3, compression: none, retention: { hours: 24, bytes: 2GB } }
+transforms:
+  - rename: { fields: { descr: description } }
+sinks:
+  - name: search
+    type: shelf
+    path: .millrace/shop.db
+    table: \${schema}_\${table}
+    only: [shop.products]
+    transforms:
+      - drop: { fields: [cost] }
+  - type: printer
+errors: { retry: { max_attempts: 3, backoff_ms: 5, max_backoff_ms: 50 }, on_reject: halt }
+limits: { log_bytes: 500MB, policy: detach_sink }
+`
+export const source = 'source: { type: shopdb, url: x, tables: [s.t] }\n'
+export const least = `name: a\n${source}`
