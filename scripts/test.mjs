@@ -31,12 +31,24 @@ step('tests', bin('vitest'), [
   ...passing,
 ])
 
+const ESCAPES = /\u001b\[[0-9;]*m/g
+const shortly = (messages = []) =>
+  messages
+    .map(text =>
+      text
+        .replace(ESCAPES, '')
+        .split(/\n\s+at /)[0]
+        .slice(0, 4_000),
+    )
+    .map(text => `\n      ${text.replaceAll('\n', '\n      ')}`)
+    .join('')
+
 const tests = []
 try {
   for (const file of JSON.parse(readFileSync(report, 'utf8')).testResults) {
     const name = file.name.replace(root, '')
     for (const one of file.assertionResults)
-      tests.push({ name: `${name}: ${one.fullName}`, status: one.status })
+      tests.push({ name: `${name}: ${one.fullName}`, status: one.status, why: shortly(one.failureMessages) })
     // A file that cannot even be loaded has no tests to fail.
     if (file.status === 'failed' && !file.assertionResults.some(one => one.status === 'failed'))
       tests.push({ name, status: 'failed' })
@@ -61,7 +73,9 @@ if (skipped.length > 0) {
 const { fewest } = JSON.parse(readFileSync(join(root, 'test', 'floor.json'), 'utf8'))
 if (passing.length === 0 && tests.length < fewest)
   failed.push({ name: `${tests.length} tests ran, and there were ${fewest}: tests have vanished` })
-if (failed.length > 0) console.log(`\nFAILED:\n${failed.map(one => `  ${one.name}`).join('\n')}`)
+// With the reason: who reads only the end of what was printed should know more than a name.
+if (failed.length > 0)
+  console.log(`\nFAILED:\n${failed.map(one => `  ${one.name}${one.why ?? ''}`).join('\n')}`)
 console.log(
   `\n${passed.length} passed, ${failed.length} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`,
 )

@@ -289,7 +289,9 @@ async function seeing(
     const fill = state.fills.get(chunk.table)
     if (!chunk.dropped && fill && !isPlanned(session, fill.fill)) disturbed(state, chunk.table)
     const isGood = !chunk.dropped && chunk.mustSee.every(xid => session.snapshot.sees(xid))
-    for (const xid of state.unseen) if (session.snapshot.sees(xid)) state.unseen.delete(xid)
+    // Of a table that is gone no snapshot was taken: other tables still wait for what it would seem to have seen.
+    if (session.found)
+      for (const xid of state.unseen) if (session.snapshot.sees(xid)) state.unseen.delete(xid)
     if (isGood) return session
     await session.end()
     if (chunk.dropped || stopped()) return null

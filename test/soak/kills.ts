@@ -44,8 +44,13 @@ export interface Report extends Found {
   readonly gaveUp: string[]
 }
 
-export const faultsOf = ({ lost, backwards, doubled, different }: Found): number =>
-  lost.length + backwards.length + doubled.length + different.length
+export const faultsOf = (report: Found): number => foundIn(report).length
+
+/** Each fault in a line. */
+export const foundIn = (report: Found): string[] =>
+  (['lost', 'backwards', 'doubled', 'different'] as const).flatMap(kind =>
+    report[kind].map(text => `${kind}: ${text}`),
+  )
 
 export const summaryOf = (report: Report): string => {
   const { creation, snapshot, stream } = report.kills
