@@ -67,7 +67,12 @@ function show(pipeline) {
   set('latency', pipeline.caught_up && latency > 0 ? time(latency) : '–')
   set('dead', number.format(pipeline.dead_letters))
   element.querySelector('.dead').classList.toggle('alarm', pipeline.dead_letters > 0)
-  set('bytes', `${bytes(pipeline.log.bytes)} of ${bytes(pipeline.log.limit_bytes)}`)
+  set(
+    'bytes',
+    pipeline.log.bytes === null
+      ? 'on Kafka'
+      : `${bytes(pipeline.log.bytes)} of ${bytes(pipeline.log.limit_bytes)}`,
+  )
   progress(element, source.metrics)
   const errors = pipeline.tasks
     .filter(task => task.error)

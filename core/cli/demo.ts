@@ -137,14 +137,14 @@ async function proof(
   stopped: AbortSignal,
 ): Promise<void> {
   const changes = Number(wanted)
-  await patiently(running, owned, stopped, () => running.isCaughtUp())
+  await patiently(running, owned, stopped, async () => running.isCaughtUp())
   const before = running.source.metrics.get('records')
   for (let n = 1; n <= changes && !stopped.aborted; n++) await shop.change(n)
   await patiently(
     running,
     owned,
     stopped,
-    () => running.source.metrics.get('records') >= before + changes && isLevel(running),
+    async () => running.source.metrics.get('records') >= before + changes && (await isLevel(running)),
   )
   const found = await compare(shop, documentsOf)
   const seconds = Math.round((performance.now() - startedMs) / 10) / 100
@@ -164,14 +164,13 @@ async function proof(
 }
 
 /** Every sink has passed the end of the log. */
-function isLevel(running: RunningPipeline): boolean {
+async function isLevel(running: RunningPipeline): Promise<boolean> {
+  const ends = await running.log.ends()
   return running.sinks.every(({ task, partition }) =>
-    running.log
-      .ends()
-      .every(
-        ({ topic, partition: of, end }) =>
-          of !== partition || (running.position(task.name)?.next[topic] ?? 0) >= end,
-      ),
+    ends.every(
+      ({ topic, partition: of, end }) =>
+        of !== partition || (running.position(task.name)?.next[topic] ?? 0) >= end,
+    ),
   )
 }
 
@@ -179,10 +178,10 @@ async function patiently(
   running: RunningPipeline,
   { parts }: OwnedHub,
   stopped: AbortSignal,
-  isDone: () => boolean,
+  isDone: () => Promise<boolean>,
 ): Promise<void> {
   const until = performance.now() + PATIENCE_MS
-  while (!isDone()) {
+  while (!(await isDone())) {
     const error = [running.source, ...running.sinks.map(one => one.task)]
       .map(task => task.error())
       .find(one => one !== null)

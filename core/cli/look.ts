@@ -172,7 +172,9 @@ export async function status(setting: Setting, options: CommonOptions): Promise<
       pipeline.name,
       pipeline.state,
       `${count(pipeline.dead_letters)} dead letters`,
-      `log ${size(pipeline.log.bytes)} of ${size(pipeline.log.limit_bytes)}`,
+      pipeline.log.bytes === null
+        ? 'log on Kafka'
+        : `log ${size(pipeline.log.bytes)} of ${size(pipeline.log.limit_bytes)}`,
     ],
     ...pipeline.tasks.map(task => [
       `  ${task.name}`,

@@ -44,16 +44,19 @@ export function describe(pipeline: PipelineStatus, rate: number): string {
   return `${pipeline.name}  ${pipeline.state}: ${count(source?.records ?? 0)} records, ${count(rate)}/s, ${lag === 0 ? 'no lag' : `${count(lag)} behind`}${dead}`
 }
 
-export function drawProgress(status: () => Status, stream: NodeJS.WriteStream): ProgressView {
+export function drawProgress(status: () => Promise<Status>, stream: NodeJS.WriteStream): ProgressView {
   const seen = new Map<string, Seen>()
   let drawn = 0
   const clear = () => {
     if (drawn > 0) stream.write(`\u001b[${drawn}A\u001b[J`)
     drawn = 0
   }
-  const draw = () => {
+  let isOver = false
+  const draw = async () => {
+    const { pipelines } = await status()
+    if (isOver) return
     const nowMs = performance.now()
-    const lines = status().pipelines.map(pipeline => {
+    const lines = pipelines.map(pipeline => {
       const records = pipeline.tasks[0]?.records ?? 0
       const last = seen.get(pipeline.name) ?? { records, atMs: nowMs - EVERY_MS }
       seen.set(pipeline.name, { records, atMs: nowMs })
@@ -64,7 +67,7 @@ export function drawProgress(status: () => Status, stream: NodeJS.WriteStream): 
     for (const line of lines) stream.write(`${line.slice(0, width - 1)}\n`)
     drawn = lines.length
   }
-  const timer = setInterval(draw, EVERY_MS)
+  const timer = setInterval(() => void draw().catch(() => {}), EVERY_MS)
   return {
     line(text) {
       clear()
@@ -72,7 +75,7 @@ export function drawProgress(status: () => Status, stream: NodeJS.WriteStream): 
     },
     [Symbol.dispose]() {
       clearInterval(timer)
-      draw()
+      isOver = true
     },
   }
 }

@@ -75,7 +75,7 @@ export async function run(setting: Setting, file: string, options: RunOptions): 
     ...(options.untilCaughtUp ? [caughtUp.then(() => detachedOf(owned, pipelines))] : []),
   ])
   over.abort()
-  if (options.json) printJson(owned.hub.status())
+  if (options.json) printJson(await owned.hub.status())
   if (outcome) throw outcome
 }
 

@@ -21,7 +21,7 @@ export interface Hub extends AsyncDisposable {
   /** As `start`, but what `check` finds leaves the pipeline failing, and it is tried again with backoff until it starts. */
   keepStarting(definition: ParsedPipeline): void
   running(name: string): RunningPipeline | null
-  status(): Status
+  status(): Promise<Status>
   search(pipeline: string, words: string, limit: number): Promise<SearchResult>
   deadLetters(pipeline: string): Promise<readonly DeadLetter[]>
   /** Answers with what was dropped, for people. */
@@ -53,8 +53,8 @@ export function openHub(parts: HubParts): Hub {
       void trying.finally(() => state.starting.delete(trying))
     },
     running: name => state.running.get(name) ?? null,
-    status() {
-      const { pipelines } = statusOf([...state.running.values()], parts.clock.nowUs() / 1000)
+    async status() {
+      const { pipelines } = await statusOf([...state.running.values()], parts.clock.nowUs() / 1000)
       const failed = [...state.failed.values()].map(({ definition, error }) =>
         failedStatus(definition, error),
       )

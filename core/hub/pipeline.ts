@@ -6,7 +6,7 @@ import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
 import { prefetched } from '../flow.ts'
 import { openEntryLog, openFileLog } from '../log/file.ts'
-import type { ChangeLog, EntryLog, LogOffset, Retention } from '../log/log.ts'
+import type { ChangeLog, EntryLog, LogOffset, Retention, TopicEnds } from '../log/log.ts'
 import { nodeDisk } from '../log/node-disk.ts'
 import { detachedError } from '../log/retention.ts'
 import { tasksOf } from '../pipeline/plan.ts'
@@ -58,7 +58,7 @@ interface Running extends HubParts {
   readonly detached: Detached
   readonly sinkTasks: Map<string, Task>
   /** Ends of the log when the source caught up. */
-  target: ReadonlyMap<string, number> | null
+  target: readonly TopicEnds[] | null
   caughtUp: boolean
   settle: () => void
   dead: number
@@ -170,7 +170,7 @@ function startSource(running: Running): Task {
     ...taskOptions(running, `${definition.name}/source`),
     open: context => openSource(running, context),
     seen: batch => {
-      if (batch.caughtUp) aim(running)
+      if (batch.caughtUp) void aim(running)
     },
   })
 }
@@ -190,11 +190,14 @@ function startSink(running: Running, sink: ParsedSink, partition: number): Task 
 }
 
 /** The source is level with its database: what the log holds now is what the sinks must pass. */
-function aim(running: Running): void {
-  if (running.target) return
-  running.target = new Map(
-    running.changeLog.ends().map(({ topic, partition, end }) => [`${topic}/${partition}`, end]),
-  )
+async function aim(running: Running): Promise<void> {
+  const { changeLog, clock, stop } = running
+  while (!running.target && !stop.signal.aborted)
+    try {
+      running.target = await changeLog.ends()
+    } catch {
+      await clock.sleep(1_000, stop.signal) // the log is away, which its tasks tell
+    }
   look(running)
 }
 
@@ -202,10 +205,9 @@ function look(running: Running): void {
   const { target, positions, definition, detached } = running
   if (!target || running.caughtUp) return
   for (const sink of definition.sinks)
-    for (const { topic, partition, end } of running.changeLog.ends()) {
-      const due = target.get(`${topic}/${partition}`) ?? 0
+    for (const { topic, partition, end } of target) {
       const task = `${definition.name}/${sink.name}/${partition}`
-      if (due > 0 && end > 0 && (positions.get(task)?.next[topic] ?? 0) < due && !detached.has(task)) return
+      if ((positions.get(task)?.next[topic] ?? 0) < end && !detached.has(task)) return
     }
   running.caughtUp = true
   running.settle()
@@ -231,7 +233,7 @@ async function openSource(running: Running, context: Context): Promise<Opened<Ch
 
 /** Without a stored number the first is above whatever a keyed sink of the pipeline holds (V3). Asked only of a new log. */
 async function floorOf(running: Running, context: Context): Promise<number> {
-  if (running.changeLog.ends().length > 0) return 0
+  if ((await running.changeLog.ends()).length > 0) return 0
   let floor = 0
   for (const { connector, config } of running.definition.sinks) {
     if (!connector.keyed) continue

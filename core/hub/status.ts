@@ -1,6 +1,6 @@
 /** What `status --json`, the API and the page show of the running pipelines. Plain data; nothing secret is in it. */
 import type { ConnectorError } from '../errors.ts'
-import type { LogOffset } from '../log/log.ts'
+import type { LogOffset, TopicEnds } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Task } from '../worker/task.ts'
@@ -27,7 +27,8 @@ export interface PipelineStatus {
   readonly dead_letters: number
   /** Records the log ever took, of all topics. */
   readonly log_records: number
-  readonly log: { readonly bytes: number; readonly limit_bytes: number }
+  /** `bytes` null: on a cluster, which does not say. */
+  readonly log: { readonly bytes: number | null; readonly limit_bytes: number }
 }
 
 export interface Status {
@@ -35,9 +36,9 @@ export interface Status {
 }
 
 /** Records in the log that the sink task has not passed. */
-function lagOf({ log }: RunningPipeline, position: LogOffset | null, partition: number): number {
+function lagOf(ends: readonly TopicEnds[], position: LogOffset | null, partition: number): number {
   let lag = 0
-  for (const { topic, partition: of, start, end } of log.ends())
+  for (const { topic, partition: of, start, end } of ends)
     if (of === partition) lag += end - Math.max(start, position?.next[topic] ?? start)
   return lag
 }
@@ -69,22 +70,25 @@ function stateOf(running: RunningPipeline): string {
   return running.source.metrics.get('snapshot_running') === 1 ? 'snapshot' : 'following'
 }
 
-export function statusOf(running: readonly RunningPipeline[], nowMs: number): Status {
+export async function statusOf(running: readonly RunningPipeline[], nowMs: number): Promise<Status> {
+  return { pipelines: await Promise.all(running.map(one => pipelineStatus(one, nowMs))) }
+}
+
+async function pipelineStatus(one: RunningPipeline, nowMs: number): Promise<PipelineStatus> {
+  const ends = await one.log.ends().catch(() => []) // the log is away, which its tasks tell
   return {
-    pipelines: running.map(one => ({
-      name: one.definition.name,
-      state: stateOf(one),
-      caught_up: one.isCaughtUp(),
-      tasks: [
-        taskStatus(one.source, false, 0, nowMs),
-        ...one.sinks.map(({ task, partition }) =>
-          taskStatus(task, one.isDetached(task.name), lagOf(one, one.position(task.name), partition), nowMs),
-        ),
-      ],
-      dead_letters: one.deadCount(),
-      log_records: one.log.ends().reduce((sum, { end }) => sum + end, 0),
-      log: { bytes: one.log.sizeBytes(), limit_bytes: one.definition.limits.logBytes },
-    })),
+    name: one.definition.name,
+    state: stateOf(one),
+    caught_up: one.isCaughtUp(),
+    tasks: [
+      taskStatus(one.source, false, 0, nowMs),
+      ...one.sinks.map(({ task, partition }) =>
+        taskStatus(task, one.isDetached(task.name), lagOf(ends, one.position(task.name), partition), nowMs),
+      ),
+    ],
+    dead_letters: one.deadCount(),
+    log_records: ends.reduce((sum, { end }) => sum + end, 0),
+    log: { bytes: one.log.sizeBytes(), limit_bytes: one.definition.limits.logBytes },
   }
 }
 

@@ -3,11 +3,11 @@
  * and last number as one frame. The newest writer of a task fences the ones before it (P2).
  */
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../connector.ts'
-import { ConnectorError, Fenced } from '../errors.ts'
+import { Fenced } from '../errors.ts'
 import type { ChangeRecord, Json, Table } from '../record.ts'
 import type { Compression } from './codec.ts'
 import { type BlockBuilder, blockBuilder, putRecord, storedBlock } from './journal.ts'
-import { partitionOf } from './partition.ts'
+import { numbered, refuseFuture, refuseOlder, topicsOf } from './numbering.ts'
 import type { Build, Segments } from './segments.ts'
 import { encodeValue } from './value.ts'
 
@@ -23,11 +23,6 @@ export interface ChangesOptions {
 /** A reader opens a block at a time: this bounds its memory. */
 const BLOCK_BYTES = 256 * 1024
 const SPARE_BUILDERS = 8
-const DAY_US = 86_400_000_000
-
-export const topicName = (pipeline: string, { schema, name }: Table): string =>
-  `${pipeline}.${clean(schema)}.${clean(name)}`
-const clean = (name: string): string => name.replace(/[^A-Za-z0-9_-]/g, '_')
 
 export async function openChanges(
   options: ChangesOptions,
@@ -36,7 +31,14 @@ export async function openChanges(
 ): Promise<Writer<ChangeRecord>> {
   const { segments, owners } = options
   assertLease(context)
-  const state: State = { options, context, last: floor, offset: null, topics: new WeakMap(), spare: [] }
+  const state: State = {
+    options,
+    context,
+    last: floor,
+    offset: null,
+    topicOf: topicsOf(options.name),
+    spare: [],
+  }
   // The claim goes through the queue: a write of the owner before is either wholly in front of it or fenced (L1, P2).
   await segments.append(0, () => claim(state))
   return {
@@ -68,18 +70,10 @@ function claim(state: State): Build {
   const { task, epoch, clock } = state.context
   const stored = segments.tasks.get(task)
   const newest = Math.max(owners.get(task) ?? 0, stored?.epoch ?? 0)
-  if (epoch <= newest) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)
+  refuseOlder(task, epoch, newest)
   state.last = Math.max(stored?.last ?? 0, state.last)
   state.offset = stored?.offset ?? null
-  if (state.last > clock.nowUs() + DAY_US) {
-    throw new ConnectorError(
-      'config',
-      `the last version of ${task} is ${state.last}, more than a day ahead of this machine's clock (${clock.nowUs()})`,
-      {
-        hint: "Set the machine's clock. Versions are microseconds: a clock that was ahead has numbered the log into the future.",
-      },
-    )
-  }
+  refuseFuture(task, state.last, clock.nowUs())
   owners.set(task, epoch)
   return { task: { task, epoch, offset: state.offset, last: state.last }, blocks: [] }
 }
@@ -90,7 +84,7 @@ interface State {
   last: number
   /** The position that was found. */
   offset: Json
-  readonly topics: WeakMap<Table, string>
+  readonly topicOf: (table: Table) => string
   readonly spare: BlockBuilder[]
 }
 
@@ -102,24 +96,12 @@ interface OpenBlock {
   readonly builder: BlockBuilder
 }
 
-function topicOf({ options, topics }: State, table: Table): string {
-  let topic = topics.get(table)
-  if (topic === undefined) {
-    topic = topicName(options.name, table)
-    topics.set(table, topic)
-  }
-  return topic
-}
-
 function build(state: State, batch: Batch<ChangeRecord>): Build {
   const { options, context } = state
-  const { partitions } = options
-  const nowUs = context.clock.nowUs()
   const blocks: Build['blocks'][number][] = []
   const open = new Map<string, (OpenBlock | undefined)[]>()
-  let last = state.last
   const put = (record: ChangeRecord, partition: number, version: number, below: number) => {
-    const topic = topicOf(state, record.table)
+    const topic = state.topicOf(record.table)
     let ofTopic = open.get(topic)
     if (!ofTopic) {
       ofTopic = []
@@ -144,21 +126,8 @@ function build(state: State, batch: Batch<ChangeRecord>): Build {
     blocks.push(seal(state, block))
     ofTopic[partition] = undefined
   }
-  for (const record of batch.records) {
-    last = Math.max(last + 1, nowUs)
-    if (record.op !== 'sweep')
-      put(record, record.table.key.length === 0 ? 0 : partitionOf(record.key, partitions), last, last)
-    else {
-      const below = last // of all its copies the smallest number
-      for (let partition = 0; partition < partitions; partition++)
-        put(record, partition, partition === 0 ? last : ++last, below)
-    }
-  }
+  const last = numbered(batch.records, state.last, context.clock.nowUs(), options.partitions, put)
   for (const ofTopic of open.values()) for (const block of ofTopic) if (block) blocks.push(seal(state, block))
-  if (last > Number.MAX_SAFE_INTEGER)
-    throw new ConnectorError('config', `versions have passed 2^53 (${last})`, {
-      hint: 'Start the pipeline anew: millrace delete NAME --yes.',
-    })
   return { task: { task: context.task, epoch: context.epoch, offset: batch.offset as Json, last }, blocks }
 }
 

@@ -5,7 +5,7 @@ import type { Compression } from './codec.ts'
 import type { Disk } from './disk.ts'
 import { blockBuilder, putRecord, recordAt, storedBlock } from './journal.ts'
 import type { ChangeLog, Entry, EntryLog, PlacedEntry, Retention, TopicEnds } from './log.ts'
-import { openReader } from './reader.ts'
+import { endsOf, openReader } from './reader.ts'
 import { retaining } from './retention.ts'
 import { type Readable, readBlock, readMeta } from './segment.ts'
 import { openSegments, type Segments } from './segments.ts'
@@ -39,9 +39,15 @@ const KEEP_ALL: Retention = {
 const segmentBytesOf = ({ segmentBytes = SEGMENT_BYTES, limitBytes }: FileLogOptions): number =>
   Math.min(segmentBytes, limitBytes / 4)
 
+/** What a log in our own files can tell at once. */
+export interface FileLog extends ChangeLog {
+  endsNow(): readonly TopicEnds[]
+  sizeBytes(): number
+}
+
 export async function openFileLog(
   options: FileLogOptions & { readonly partitions: number; readonly retention?: Retention },
-): Promise<ChangeLog> {
+): Promise<FileLog> {
   const { name, partitions, compression, limitBytes, clock, retention = KEEP_ALL } = options
   const parts = { segments: () => segments, limitBytes, clock, retention }
   const { refuseDetached, passed, retain, makeRoom } = retaining(parts)
@@ -63,18 +69,12 @@ export async function openFileLog(
       refuseDetached(consumer)
       return openReader({ segments, committed: next => passed(consumer, partition, next) }, reading)
     },
-    ends: () => endsOf(segments),
+    endsNow: () => endsOf(segments),
+    ends: async () => endsOf(segments),
     sizeBytes: segments.sizeBytes,
     retain,
     [Symbol.asyncDispose]: segments.close,
   }
-}
-
-function endsOf(segments: Segments): readonly TopicEnds[] {
-  const starts = segments.starts()
-  return [...segments.ends].flatMap(([topic, ends]) =>
-    ends.map((end, partition) => ({ topic, partition, start: starts.get(topic)?.[partition] ?? 0, end })),
-  )
 }
 
 export async function openEntryLog(options: FileLogOptions): Promise<EntryLog> {

@@ -1,6 +1,6 @@
 /**
  * The contract of a log: topics with partitions that one source task fills and any number of sink tasks drain, each at its
- * own pace. Drivers: file.ts (embedded, a directory), later kafka.ts. Which bytes a record has is `format/envelope.ts`'s.
+ * own pace. Drivers: file.ts (embedded, a directory), kafka/. Which bytes a record has is `format/envelope.ts`'s.
  *
  * A position in a log is `LogOffset`, and carries the log's id: a position of another log, one beyond the end or one below
  * the start is `offset_lost`; no reader ever jumps (V5).
@@ -79,9 +79,9 @@ export interface ChangeLog extends AsyncDisposable {
   writer(context: Context, floor: number): Promise<Writer<ChangeRecord>>
   reader(options: LogReaderOptions): Promise<Reader>
   /** Of all topics and partitions, as synced. */
-  ends(): readonly TopicEnds[]
-  /** Bytes on disk. */
-  sizeBytes(): number
+  ends(): Promise<readonly TopicEnds[]>
+  /** Bytes on disk; null: it is not ours to know. */
+  sizeBytes(): number | null
   /** Lets go of what its `Retention` says, as far as every consumer has passed it (J4). Nothing while one of them is unknown. */
   retain(): Promise<void>
 }

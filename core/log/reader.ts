@@ -5,12 +5,13 @@
  * Never jumps: a position of another log, beyond the end or below the start is `offset_lost` (V5), and an offset that does not
  * follow the one before it is damage.
  */
-import type { Batch, Offset, Reader } from '../connector.ts'
+import type { Batch, Reader } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import type { Json, LogRecord, Table } from '../record.ts'
 import type { DiskFile } from './disk.ts'
 import { type BlockMeta, type RawRecord, recordAt, recordEnd } from './journal.ts'
-import type { LogOffset, LogReaderOptions } from './log.ts'
+import type { LogOffset, LogReaderOptions, TopicEnds } from './log.ts'
+import { resumeFrom } from './position.ts'
 import { damaged, diskError, indexSegment, readBlock, readMeta, type Segment } from './segment.ts'
 import type { Segments } from './segments.ts'
 import { decodeValue } from './value.ts'
@@ -31,29 +32,11 @@ interface Cursor {
   at: number
 }
 
-/** Refuses what this log does not hold; answers with the next offset of every topic. */
-export function checkOffset(segments: Segments, partition: number, from: Offset | null): Map<string, number> {
-  const next = new Map<string, number>()
+export function endsOf(segments: Segments): readonly TopicEnds[] {
   const starts = segments.starts()
-  for (const [topic] of segments.ends) next.set(topic, starts.get(topic)?.[partition] ?? 0)
-  if (from === null) return next
-  const position = from as unknown as LogOffset
-  const lost = (what: string) =>
-    new ConnectorError('offset_lost', `the position does not belong to this log: ${what}`, {
-      hint: 'The log was made anew, cut or restored. Start the sink anew, or the pipeline: millrace delete NAME --yes.',
-    })
-  if (position.log !== segments.id) throw lost(`it is of log ${position.log}, this one is ${segments.id}`)
-  const known = new Map(Object.entries(position.next))
-  for (const topic of new Set([...known.keys(), ...starts.keys()])) {
-    // A position names every topic there was: one that it does not name has come since, and is unread from its first record on.
-    const offset = known.get(topic) ?? 0
-    const end = segments.ends.get(topic)?.[partition] ?? 0
-    const start = starts.get(topic)?.[partition] ?? 0
-    if (offset > end) throw lost(`${topic}/${partition} ends at ${end}, the position is ${offset}`)
-    if (offset < start) throw lost(`${topic}/${partition} begins at ${start}, the position is ${offset}`)
-    next.set(topic, offset)
-  }
-  return next
+  return [...segments.ends].flatMap(([topic, ends]) =>
+    ends.map((end, partition) => ({ topic, partition, start: starts.get(topic)?.[partition] ?? 0, end })),
+  )
 }
 
 export interface ReaderParts {
@@ -67,7 +50,7 @@ export async function openReader(
   options: LogReaderOptions,
 ): Promise<Reader> {
   const { partition, from } = options
-  const next = checkOffset(segments, partition, from)
+  const next = resumeFrom(segments.id, endsOf(segments), partition, from)
   committed(new Map(next))
   const cursor: Cursor = {
     segments,

@@ -8,8 +8,8 @@ import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Context, Log } from '../../core/connector.ts'
+import type { FileLog } from '../../core/log/file.ts'
 import { openFileLog } from '../../core/log/file.ts'
-import type { ChangeLog } from '../../core/log/log.ts'
 import { nodeDisk } from '../../core/log/node-disk.ts'
 import { encodeValue } from '../../core/log/value.ts'
 import type { ChangeRecord, Table } from '../../core/record.ts'
@@ -59,7 +59,7 @@ const contextOf = (epoch: number): Context => ({
   metrics: { add() {}, set() {} },
 })
 
-const openIn = (directory: string): Promise<ChangeLog> =>
+const openIn = (directory: string): Promise<FileLog> =>
   openFileLog({
     directory,
     disk: nodeDisk,
@@ -131,7 +131,7 @@ async function ceiling(path: string, bytes: number, writes: number): Promise<Spe
   }
 }
 
-async function append(folder: string, rows: readonly ChangeRecord[], batch: number): Promise<ChangeLog> {
+async function append(folder: string, rows: readonly ChangeRecord[], batch: number): Promise<FileLog> {
   const bytes = rows.reduce((sum, row) => sum + Buffer.byteLength(encodeValue(row, 0)), 0)
   const log = await openIn(join(folder, `log-${batch}`))
   const writer = await log.writer(contextOf(1), 0)
@@ -148,7 +148,7 @@ async function append(folder: string, rows: readonly ChangeRecord[], batch: numb
   return log
 }
 
-async function read(log: ChangeLog, what: string): Promise<void> {
+async function read(log: FileLog, what: string): Promise<void> {
   let records = 0
   let bytes = 0
   const spent = await spend(async () => {
@@ -181,7 +181,7 @@ async function times(count: number, act: (i: number) => Promise<void>): Promise<
   return `p50 ${percentile(took, 0.5)}  p99 ${percentile(took, 0.99)}`
 }
 
-async function latency(folder: string, rows: readonly ChangeRecord[], count: number): Promise<ChangeLog> {
+async function latency(folder: string, rows: readonly ChangeRecord[], count: number): Promise<FileLog> {
   const log = await openIn(join(folder, 'log-single'))
   const writer = await log.writer(contextOf(1), 0)
   const before = log.sizeBytes()
@@ -202,12 +202,12 @@ async function latency(folder: string, rows: readonly ChangeRecord[], count: num
 
 /** What a restart costs: recovery of the last segment, and finding the place in it. */
 async function reopen(folder: string, name: string): Promise<void> {
-  let resumed: ChangeLog | null = null
+  let resumed: FileLog | null = null
   const opening = await spend(async () => {
     resumed = await openIn(join(folder, name))
   })
-  const log = resumed! as ChangeLog
-  const end = log.ends()[0]!
+  const log = resumed! as FileLog
+  const end = log.endsNow()[0]!
   const seeking = await spend(async () => {
     await using reader = await log.reader({
       consumer: 'resumed',

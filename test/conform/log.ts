@@ -164,7 +164,12 @@ function writing(open: Open): void {
       for (const { op, key } of list) if (op !== 'sweep') expect(partitionOf(key, 3)).toBe(partition)
     }
     expect(lists.flat()).toHaveLength(63)
-    const tops = log.ends().map(({ topic, partition, start, end }) => ({ topic, partition, start, end }))
+    const tops = (await log.ends()).map(({ topic, partition, start, end }) => ({
+      topic,
+      partition,
+      start,
+      end,
+    }))
     expect(tops).toEqual(
       lists.map((list, partition) => ({ topic: TOPIC, partition, start: 0, end: list.length })),
     )

@@ -50,7 +50,7 @@ function isDrained({ plan, positions }: World, process: Process | undefined): bo
       .some(task => task.state() === 'ended') !== true
   )
     return false
-  const ends = process.log.ends()
+  const ends = process.log.endsNow()
   return plan.sinks.every(sink =>
     ends.every(({ topic, partition, end }) => {
       const task = `${PIPELINE}/${sink}/${partition}`
@@ -146,5 +146,5 @@ const describe = ({ positions }: World, process: Process | undefined): string =>
   JSON.stringify({
     tasks: process?.tasks.map(task => `${task.name} ${task.state()} ${task.error()?.message ?? ''}`),
     positions: Object.fromEntries(positions),
-    ends: process?.log.ends(),
+    ends: process?.log.endsNow(),
   })

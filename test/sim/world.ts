@@ -13,8 +13,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sqlite } from '../../connectors/sqlite/sink.ts'
 import type { Context, Log, Writer } from '../../core/connector.ts'
-import { openEntryLog, openFileLog } from '../../core/log/file.ts'
-import type { ChangeLog, EntryLog, LogOffset, Retention } from '../../core/log/log.ts'
+import { type FileLog, openEntryLog, openFileLog } from '../../core/log/file.ts'
+import type { EntryLog, LogOffset, Retention } from '../../core/log/log.ts'
 import { type Progress, resumeAt } from '../../core/pump.ts'
 import { type Detached, detachedTasks } from '../../core/queue/detached.ts'
 import { forgetOwners, localQueue } from '../../core/queue/local.ts'
@@ -130,7 +130,7 @@ export function worldOf(seed: number): World {
 /** One process: from start to kill. */
 export interface Process {
   readonly life: Life
-  readonly log: ChangeLog
+  readonly log: FileLog
   readonly dead: EntryLog
   readonly detached: Detached
   readonly tasks: readonly Task[]
@@ -242,7 +242,7 @@ interface Parts {
   /** Whose time it is: the process's own, or that of a worker that may freeze. */
   readonly worker: Life
   readonly owner: string
-  readonly log: ChangeLog
+  readonly log: FileLog
   readonly dead: EntryLog
   readonly detached: Detached
   readonly state: StateFile

@@ -1,7 +1,7 @@
 /** A log on a simulated disk, and changes to put into it: what the tests of the embedded log share. */
 import type { Context } from '../../../core/connector.ts'
-import { openFileLog } from '../../../core/log/file.ts'
-import type { ChangeLog, LogOffset } from '../../../core/log/log.ts'
+import { type FileLog, openFileLog } from '../../../core/log/file.ts'
+import type { LogOffset } from '../../../core/log/log.ts'
 import type { ChangeRecord, LogRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { change as kitChange } from '../../conform/log.ts'
@@ -18,7 +18,7 @@ export const change = (id: number, over: Partial<ChangeRecord> = {}): ChangeReco
   kitChange(id, { commitMs: 1_700_000_000_000, ...over })
 
 export type Over = Partial<Parameters<typeof openFileLog>[0]>
-export const openOn = (disk: SimDisk, over: Over = {}): Promise<ChangeLog> =>
+export const openOn = (disk: SimDisk, over: Over = {}): Promise<FileLog> =>
   openFileLog({
     directory: DIRECTORY,
     disk: disk.mount(async () => {}),
@@ -36,11 +36,7 @@ export const source = (over: Partial<Context> = {}) =>
   testContext({ pipeline: 'kit', task: 'kit/source', clock, ...over })
 export const newDisk = () => simDisk(randomOf(1).next)
 
-export async function all(
-  log: ChangeLog,
-  partition = 0,
-  from: LogOffset | null = null,
-): Promise<LogRecord[]> {
+export async function all(log: FileLog, partition = 0, from: LogOffset | null = null): Promise<LogRecord[]> {
   const records: LogRecord[] = []
   await using reader = await log.reader({
     consumer: 'test',

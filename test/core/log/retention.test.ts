@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest'
 import type { Reader } from '../../../core/connector.ts'
 import type { ConnectorError } from '../../../core/errors.ts'
-import type { ChangeLog, Retention } from '../../../core/log/log.ts'
+import type { FileLog } from '../../../core/log/file.ts'
+import type { Retention } from '../../../core/log/log.ts'
 import { all, change, newDisk, openOn, source } from './on-disk.ts'
 
 const TOPIC = 'kit.test.kit'
@@ -29,7 +30,7 @@ const detachable = (over: Partial<Retention> & { readonly detaches?: readonly st
 }
 
 /** A change for each number, each in a frame of its own. */
-async function fill(log: ChangeLog, from: number, to: number, epoch = 1): Promise<ConnectorError | null> {
+async function fill(log: FileLog, from: number, to: number, epoch = 1): Promise<ConnectorError | null> {
   try {
     const writer = await log.writer(source({ epoch }), 0)
     for (let n = from; n < to; n++) await writer.write({ records: [change(n)], offset: n })
@@ -39,9 +40,9 @@ async function fill(log: ChangeLog, from: number, to: number, epoch = 1): Promis
   }
 }
 
-const startOf = (log: ChangeLog) => log.ends()[0]!.start
-const endOf = (log: ChangeLog) => log.ends()[0]!.end
-const open = (log: ChangeLog, consumer: string, next: number | null = null) =>
+const startOf = (log: FileLog) => log.endsNow()[0]!.start
+const endOf = (log: FileLog) => log.endsNow()[0]!.end
+const open = (log: FileLog, consumer: string, next: number | null = null) =>
   log.reader({
     consumer,
     partition: 0,
@@ -49,7 +50,7 @@ const open = (log: ChangeLog, consumer: string, next: number | null = null) =>
     signal,
     untilEnd: true,
   })
-const passes = (log: ChangeLog, reader: Reader, next: number) =>
+const passes = (log: FileLog, reader: Reader, next: number) =>
   reader.commit!({ log: log.id, next: { [TOPIC]: next } })
 
 describe('retention by time', () => {
