@@ -6,8 +6,8 @@
 import type { Batch, Offset, Reader, Rejected, Writer } from './connector.ts'
 import type { ChangeRecord, LogRecord } from './record.ts'
 
-/** Where a task's progress stands when its writer has no `position` of its own. */
-export interface Progress {
+/** Where a task's progress stands when its writer has no `position` of its own. Whoever opened it closes it, where it can be. */
+export interface Progress extends Partial<AsyncDisposable> {
   load(): Promise<Offset | null>
   /** Compared-and-set on the offset last loaded or saved; throws Fenced. */
   save(offset: Offset): Promise<void>

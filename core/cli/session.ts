@@ -8,6 +8,8 @@ import pino from 'pino'
 import type { Log } from '../connector.ts'
 import { type DataDirectory, openDirectory } from '../hub/directory.ts'
 import { type Hub, openHub } from '../hub/hub.ts'
+import { kafkaLogs } from '../hub/kafka-logs.ts'
+import { embeddedLogs, type Logs } from '../hub/logs.ts'
 import type { HubParts } from '../hub/pipeline.ts'
 import { type HubConfig, parseHub } from '../pipeline/hub-schema.ts'
 import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
@@ -92,6 +94,13 @@ export interface OwnedHub extends AsyncDisposable {
   readonly parts: HubParts
 }
 
+function logsOf(config: HubConfig, directory: DataDirectory, log: Log): Logs {
+  const { kafka, lingerMs, batchBytes } = config.log
+  return kafka
+    ? kafkaLogs({ config, clock: realClock, log })
+    : embeddedLogs({ directory, clock: realClock, log, lingerMs, batchBytes })
+}
+
 /** Takes the data directory and a hub on it. */
 export function ownHub({ secrets }: Setting, config: HubConfig, log: Log): OwnedHub {
   const directory = openDirectory(config.dataDir)
@@ -101,8 +110,7 @@ export function ownHub({ secrets }: Setting, config: HubConfig, log: Log): Owned
     random: Math.random,
     log,
     redact: text => secrets.redact(text),
-    lingerMs: config.log.lingerMs,
-    batchBytes: config.log.batchBytes,
+    logs: logsOf(config, directory, log),
   }
   const hub = openHub(parts)
   return {

@@ -4,8 +4,6 @@
  */
 import type { SearchResult, Sink } from '../connector.ts'
 import { asConnectorError, ConnectorError } from '../errors.ts'
-import { openEntryLog } from '../log/file.ts'
-import { nodeDisk } from '../log/node-disk.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { backoffMs } from '../worker/backoff.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
@@ -141,16 +139,6 @@ export async function search(
 
 /** Of a pipeline that does not run. */
 export async function readDeadLettersOf(parts: HubParts, pipeline: string): Promise<readonly DeadLetter[]> {
-  await using dead = await openEntryLog({
-    disk: nodeDisk,
-    clock: parts.clock,
-    log: parts.log,
-    lingerMs: 0,
-    batchBytes: parts.batchBytes,
-    compression: 'lz4',
-    directory: parts.directory.deadPath(pipeline),
-    name: `${pipeline}.dead`,
-    limitBytes: Number.POSITIVE_INFINITY,
-  })
+  await using dead = await parts.logs.openDead(pipeline)
   return await readDeadLetters(dead)
 }

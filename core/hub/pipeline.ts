@@ -5,21 +5,19 @@
 import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
 import { prefetched } from '../flow.ts'
-import { openEntryLog, openFileLog } from '../log/file.ts'
-import type { ChangeLog, EntryLog, LogOffset, Retention, TopicEnds } from '../log/log.ts'
-import { nodeDisk } from '../log/node-disk.ts'
+import type { ChangeLog, EntryLog, LogOffset, TopicEnds } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
 import { type DeadLetters, type Progress, resumeAt } from '../pump.ts'
 import { type Detached, detachedTasks } from '../queue/detached.ts'
 import { localQueue } from '../queue/local.ts'
-import { stateProgress } from '../queue/progress.ts'
 import type { ChangeRecord, LogRecord } from '../record.ts'
 import { transformed } from '../transform/transform.ts'
 import { deadLetters, haltOnReject, readDeadLetters } from '../worker/dead-letters.ts'
 import { type Opened, startTask, type Task } from '../worker/task.ts'
 import type { DataDirectory } from './directory.ts'
+import type { Logs, PipelineLogs } from './logs.ts'
 import { only } from './only.ts'
 
 export interface HubParts {
@@ -28,8 +26,7 @@ export interface HubParts {
   readonly random: () => number
   readonly log: Log
   readonly redact: (text: string) => string
-  readonly lingerMs: number
-  readonly batchBytes: number
+  readonly logs: Logs
 }
 
 export interface RunningPipeline extends AsyncDisposable {
@@ -51,6 +48,7 @@ export interface RunningPipeline extends AsyncDisposable {
 
 interface Running extends HubParts {
   readonly definition: ParsedPipeline
+  readonly progress: PipelineLogs['progress']
   readonly changeLog: ChangeLog
   readonly deadLog: EntryLog
   readonly stop: AbortController
@@ -69,7 +67,11 @@ const RETAIN_EVERY_MS = 60_000
 
 export async function startPipeline(definition: ParsedPipeline, parts: HubParts): Promise<RunningPipeline> {
   const detached = detachedTasks(parts.directory.state)
-  const { changeLog, deadLog } = await openLogs(definition, parts, {
+  const {
+    changes: changeLog,
+    dead: deadLog,
+    progress,
+  } = await parts.logs.open(definition, {
     ...definition.log.retention,
     consumers: tasksOf(definition).sinks.map(one => one.name),
     isDetached: detached.has,
@@ -83,6 +85,7 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
   const running: Running = {
     ...parts,
     definition,
+    progress,
     changeLog,
     deadLog,
     stop: new AbortController(),
@@ -123,28 +126,6 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
       await deadLog[Symbol.asyncDispose]()
     },
   }
-}
-
-async function openLogs(definition: ParsedPipeline, parts: HubParts, retention: Retention) {
-  const { directory, clock, log, lingerMs, batchBytes } = parts
-  const { name, limits } = definition
-  const { partitions, compression } = definition.log
-  const shared = { disk: nodeDisk, clock, log, lingerMs, batchBytes, compression }
-  const changeLog = await openFileLog({
-    ...shared,
-    directory: directory.logPath(name),
-    name,
-    partitions,
-    limitBytes: limits.logBytes,
-    retention,
-  })
-  const deadLog = await openEntryLog({
-    ...shared,
-    directory: directory.deadPath(name),
-    name: `${name}.dead`,
-    limitBytes: Number.POSITIVE_INFINITY,
-  })
-  return { changeLog, deadLog }
 }
 
 const taskOptions = (running: Running, name: string) => {
@@ -253,42 +234,48 @@ async function openSink(
   partition: number,
   context: Context,
 ): Promise<Opened<LogRecord>> {
-  const { changeLog, directory, detached } = running
+  const { changeLog, detached } = running
   if (detached.has(context.task)) throw detachedError(context.task) // before the sink is asked for anything
   const inner = await (sink.connector as Sink).open(sink.config as never, context)
   const changed = sink.transforms.length > 0 ? transformed<LogRecord>(inner, sink.transforms) : inner
   const writer = sink.only ? only(changed, sink.only) : changed // what a sink does not take its transforms need not understand
-  return withReader(writer, async () => {
-    const progress = stateProgress(directory.state, context)
-    const from = await resumeAt(writer, progress)
-    if (from !== null) running.positions.set(context.task, from as unknown as LogOffset)
-    look(running)
-    const { batch } = sink.connector as Sink
-    const reader = await changeLog.reader({
-      consumer: context.task,
-      partition,
-      from,
-      signal: context.signal,
-      ...(batch ? { maxRecords: batch.records, maxBytes: batch.bytes } : {}),
-    })
-    // Who names a batch waits for somebody else while it is written.
-    return {
-      reader: batch ? prefetched(reader) : reader,
-      progress,
-      dead: letters<LogRecord>(running, sink.name),
-    }
-  })
+  const progress = running.progress(context, sink.name, partition)
+  return withReader(
+    writer,
+    async () => {
+      const from = await resumeAt(writer, progress)
+      if (from !== null) running.positions.set(context.task, from as unknown as LogOffset)
+      look(running)
+      const { batch } = sink.connector as Sink
+      const reader = await changeLog.reader({
+        consumer: context.task,
+        partition,
+        from,
+        signal: context.signal,
+        ...(batch ? { maxRecords: batch.records, maxBytes: batch.bytes } : {}),
+      })
+      // Who names a batch waits for somebody else while it is written.
+      return {
+        reader: batch ? prefetched(reader) : reader,
+        progress,
+        dead: letters<LogRecord>(running, sink.name),
+      }
+    },
+    progress,
+  )
 }
 
-/** A writer that was opened is closed when what follows fails. */
+/** A writer that was opened is closed when what follows fails, and so is its progress. */
 async function withReader<R extends ChangeRecord>(
   writer: Writer<R>,
   open: () => Promise<{ reader: Reader<R>; progress: Progress; dead: DeadLetters<R> }>,
+  progress: Progress = NO_PROGRESS,
 ): Promise<Opened<R>> {
   try {
     return { writer, ...(await open()) }
   } catch (error) {
     await writer[Symbol.asyncDispose]()
+    await progress[Symbol.asyncDispose]?.()
     throw error
   }
 }

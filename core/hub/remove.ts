@@ -2,7 +2,6 @@
  * `millrace delete NAME --yes`: slot and publication, logs, dead letters and progress, that in the sinks too. Their data stay. What is
  * outside goes first: when that fails nothing is lost and it can be said again.
  */
-import { rmSync } from 'node:fs'
 import type { Sink, Source } from '../connector.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
@@ -23,9 +22,7 @@ export async function removePipeline(parts: HubParts, pipeline: ParsedPipeline):
       context,
     )
   }
-  for (const path of [directory.logPath(name), directory.deadPath(name)])
-    rmSync(path, { recursive: true, force: true })
-  dropped.push(`log and dead letters of ${name}`)
+  dropped.push(...(await parts.logs.remove(pipeline)))
   const forget = directory.state.transaction(() => {
     for (const table of ['progress', 'leases', 'detached'])
       directory.state.prepare(`DELETE FROM ${table} WHERE task LIKE ? ESCAPE '!'`).run(`${name}/%`)

@@ -1,13 +1,13 @@
 /** `hub.yaml`: what a hub is apart from its pipelines. All of it optional; never read as a pipeline. */
 import { z } from 'zod'
 import { Secrets } from '../secrets.ts'
-import { readYaml, type YamlFile } from './document.ts'
+import { readYaml, type Tree, type YamlFile } from './document.ts'
+import { type HubLog, hubLogSchema, KAFKA_ONLY } from './hub-log-schema.ts'
 import { inOrder, type Mistake } from './mistake.ts'
 import { HUB_NOT_BUILT } from './not-built.ts'
 import { misplacedReferences } from './placeholders.ts'
 import type { ReferenceSources } from './reference.ts'
-import { sizeSchema } from './schema.ts'
-import { validated } from './validate.ts'
+import { treeAt, validated } from './validate.ts'
 
 export const hubSchema = z
   .strictObject({
@@ -39,23 +39,7 @@ export const hubSchema = z
       })
       .prefault({})
       .meta({ title: 'API', description: 'REST API and page.' }),
-    log: z
-      .strictObject({
-        type: z.enum(['embedded']).default('embedded').meta({
-          title: 'Type',
-          description: 'embedded: files in the data directory.',
-        }),
-        linger_ms: z.int().min(0).max(10_000).default(2).meta({
-          title: 'Linger',
-          description: 'How long a write waits for others to share one sync to disk.',
-        }),
-        batch_bytes: sizeSchema.prefault('1MB').meta({
-          title: 'Batch',
-          description: 'A write that has grown to this size waits no longer.',
-        }),
-      })
-      .prefault({})
-      .meta({ title: 'Log', description: 'Where changes are kept between source and sinks.' }),
+    log: hubLogSchema,
     queue: z
       .strictObject({
         type: z.enum(['embedded']).default('embedded').meta({
@@ -72,7 +56,12 @@ export interface HubConfig {
   readonly name: string
   readonly dataDir: string
   readonly api: { readonly host: string; readonly port: number }
-  readonly log: { readonly type: 'embedded'; readonly lingerMs: number; readonly batchBytes: number }
+  readonly log: {
+    readonly lingerMs: number
+    readonly batchBytes: number
+    /** null: the embedded log. */
+    readonly kafka: HubLog | null
+  }
   readonly queue: { readonly type: 'embedded' }
 }
 
@@ -80,7 +69,11 @@ const configOf = ({ name, data_dir, api, log, queue }: z.output<typeof hubSchema
   name,
   dataDir: data_dir,
   api,
-  log: { type: log.type, lingerMs: log.linger_ms, batchBytes: log.batch_bytes },
+  log: {
+    lingerMs: log.linger_ms,
+    batchBytes: log.batch_bytes,
+    kafka: log.type === 'kafka' ? log : null,
+  },
   queue,
 })
 
@@ -97,9 +90,23 @@ export function parseHub(
   const read = readYaml(file, sources)
   if (!read.tree) return { config: defaults, mistakes: inOrder(read.mistakes) }
   const { value, mistakes } = validated(hubSchema, read.tree, read, { secrets, notBuilt: HUB_NOT_BUILT })
+  const idle = kafkaOnly(read.tree).map(([key, at]) =>
+    read.mistakeAt(at, `"${key}" in log is of Kafka, and log.type is embedded`),
+  )
   const misplaced = misplacedReferences(read.tree, read, sources.env, false)
   return {
     config: value ? configOf(value) : defaults,
-    mistakes: inOrder([...read.mistakes, ...mistakes, ...misplaced]),
+    mistakes: inOrder([...read.mistakes, ...mistakes, ...misplaced, ...idle]),
   }
+}
+
+/** Keys that would do nothing: whoever wrote them thinks that they do. */
+function kafkaOnly(tree: Tree): [key: string, at: number][] {
+  const log = treeAt(tree, ['log'])
+  const type = treeAt(tree, ['log', 'type'])
+  if (log?.kind !== 'dict' || (type?.kind === 'leaf' && type.value === 'kafka')) return []
+  return KAFKA_ONLY.flatMap(key => {
+    const entry = log.entries.get(key)
+    return entry ? [[key, entry.at] as [string, number]] : []
+  })
 }

@@ -34,10 +34,9 @@ export const HUB_NOT_BUILT: NotBuilt = {
   keys: {
     '': ['alerts', 'auth', 'metrics', 'documents'],
     api: ['tls', 'auth', 'token'],
-    log: ['brokers', 'tls', 'sasl', 'topic_prefix', 'producer', 'consumer', 'topic'],
     queue: ['url', 'tls', 'prefix'],
   },
-  values: { 'log.type': ['kafka'], 'queue.type': ['bullmq'] },
+  values: { 'queue.type': ['bullmq'] },
 }
 
 export const placeOf = (path: readonly PropertyKey[]): string =>

@@ -192,9 +192,9 @@ function pumpOnce<R extends ChangeRecord>(
 
 /** Closing must not hide why the task ended, and a failure in it is told. */
 async function close<R extends ChangeRecord>(run: Run<R>, opened: Opened<R> | undefined): Promise<void> {
-  for (const part of [opened?.reader, opened?.writer]) {
+  for (const part of [opened?.reader, opened?.writer, opened?.progress]) {
     try {
-      await part?.[Symbol.asyncDispose]()
+      await part?.[Symbol.asyncDispose]?.()
     } catch (error) {
       run.options.log.warn(
         { task: run.options.name },

@@ -161,7 +161,7 @@ describe('hub.yaml', () => {
           name: 'millrace',
           dataDir: '.millrace',
           api: { host: '127.0.0.1', port: 4000 },
-          log: { type: 'embedded', lingerMs: 2, batchBytes: 1_000_000 },
+          log: { lingerMs: 2, batchBytes: 1_000_000, kafka: null },
           queue: { type: 'embedded' },
         },
       })
@@ -176,7 +176,7 @@ describe('hub.yaml', () => {
         name: 'h',
         dataDir: '/d',
         api: { host: '::1', port: 6000 },
-        log: { type: 'embedded', lingerMs: 0, batchBytes: 2 ** 22 },
+        log: { lingerMs: 0, batchBytes: 2 ** 22, kafka: null },
         queue: { type: 'embedded' },
       },
     })
@@ -184,13 +184,22 @@ describe('hub.yaml', () => {
 
   it('refuses what is wrong and what is not built', () => {
     expect(
-      hub('port: 1\napi: { prot: 1 }\nlog: { type: kafka, brokers: [a] }\nqueue: { type: bullmq }\n').said,
+      hub('port: 1\napi: { prot: 1 }\nlog: { type: kafca, brokers: [a] }\nqueue: { type: bullmq }\n').said,
     ).toEqual([
       'hub.yaml:1:1: unknown key "port"; known are name, data_dir, api, log, queue',
       'hub.yaml:2:8: unknown key "prot" in api; did you mean "port"?',
-      'hub.yaml:3:14: log.type is "kafka": not built yet; there is embedded',
-      'hub.yaml:3:21: "brokers" in log (kafka) is not built yet',
+      'hub.yaml:3:14: log.type is "kafca": must be embedded or kafka; did you mean "kafka"?',
+      'hub.yaml:3:21: "brokers" in log is of Kafka, and log.type is embedded',
+      'hub.yaml:3:31: log.brokers[0] is "a": must be host:port',
       'hub.yaml:4:16: queue.type is "bullmq": not built yet; there is embedded',
+    ])
+    expect(hub('log: { type: kafka, producer: { acks: 1, linger.ms: -1 } }').said).toEqual([
+      'hub.yaml:1:39: log.producer.acks is 1: must be all',
+      'hub.yaml:1:53: log.producer["linger.ms"] is -1: must be at least 0',
+    ])
+    expect(hub('log: { type: kafka }').said).toEqual(['hub.yaml:1:6: log (kafka) has no "brokers", which it needs'])
+    expect(hub('log: { topic: { replication.factor: 3 } }').said).toEqual([
+      'hub.yaml:1:8: "topic" in log is of Kafka, and log.type is embedded',
     ])
     expect(hub('- a').said).toEqual(['hub.yaml:1:1: the file is a list: must be a mapping'])
   })

@@ -1,0 +1,89 @@
+/** The logs of a hub on Kafka, as `log` of hub.yaml says. */
+import { readFileSync } from 'node:fs'
+import type { Clock, Log } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
+import { openKafkaEntryLog, openKafkaLog } from '../log/kafka/log.ts'
+import { removeKafkaLog } from '../log/kafka/remove.ts'
+import type { KafkaSettings, KafkaTls } from '../log/kafka/settings.ts'
+import type { HubConfig } from '../pipeline/hub-schema.ts'
+import type { Logs } from './logs.ts'
+
+export interface KafkaLogsOptions {
+  readonly config: HubConfig
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export function kafkaLogs({ config, clock, log }: KafkaLogsOptions): Logs {
+  const settings = settingsOf(config)
+  return {
+    async open({ name, log: { partitions, compression, retention } }) {
+      const shared = { settings, clock, log, compression }
+      const changes = await openKafkaLog({ ...shared, name, partitions, retentionHours: retention.hours })
+      try {
+        const dead = await openKafkaEntryLog({ ...shared, pipeline: name })
+        return { changes, dead, progress: changes.progress }
+      } catch (error) {
+        await changes[Symbol.asyncDispose]()
+        throw error
+      }
+    },
+    openDead: pipeline => openKafkaEntryLog({ settings, clock, log, pipeline, compression: 'lz4' }),
+    remove: ({ name, sinks }) =>
+      removeKafkaLog({ settings, clock, log, pipeline: name, sinks: sinks.map(sink => sink.name) }),
+  }
+}
+
+function settingsOf({ name, log: { kafka, lingerMs } }: HubConfig): KafkaSettings {
+  const { brokers, topic_prefix: topicPrefix, tls, sasl, producer, consumer, topic } = kafka!
+  const { 'replication.factor': replicationFactor = -1, ...topicConfig } = topic
+  return {
+    hub: name,
+    brokers: brokers!,
+    topicPrefix: topicPrefix ?? '',
+    tls: tls ? certificates(tls) : null,
+    sasl: sasl ?? null,
+    producer: {
+      batchSizeBytes: producer['batch.size'],
+      lingerMs: producer['linger.ms'] ?? lingerMs,
+      compression: producer['compression.type'] ?? null,
+      retryBackoffMs: producer['retry.backoff.ms'],
+      requestTimeoutMs: producer['request.timeout.ms'],
+      transactionTimeoutMs: producer['transaction.timeout.ms'],
+    },
+    consumer: {
+      maxPollRecords: consumer['max.poll.records'],
+      maxPollIntervalMs: consumer['max.poll.interval.ms'],
+      fetchMaxWaitMs: consumer['fetch.max.wait.ms'],
+      fetchMaxBytes: consumer['fetch.max.bytes'],
+      maxPartitionFetchBytes: consumer['max.partition.fetch.bytes'],
+    },
+    replicationFactor,
+    topicConfig: Object.fromEntries(Object.entries(topicConfig).map(([key, value]) => [key, String(value)])),
+  }
+}
+
+type TlsKeys = NonNullable<NonNullable<HubConfig['log']['kafka']>['tls']>
+
+const certificates = ({ ca, cert, key, verify }: TlsKeys): KafkaTls => ({
+  ca: pem('ca', ca),
+  cert: pem('cert', cert),
+  key: pem('key', key),
+  rejectUnauthorized: verify,
+})
+
+function pem(name: string, path: string | undefined): string | null {
+  if (path === undefined) return null
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new ConnectorError(
+      'config',
+      `log.tls.${name}: ${path} cannot be read: ${(error as Error).message}`,
+      {
+        hint: 'It is the path of a PEM file.',
+        cause: error,
+      },
+    )
+  }
+}

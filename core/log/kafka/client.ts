@@ -1,0 +1,100 @@
+/**
+ * The client (kafkajs), made as the settings say: TLS, login, codecs, its log lines as ours. Its retries are short, since the task
+ * that fails is opened anew anyway, and then knows what became of its last transaction.
+ */
+import * as zlib from 'node:zlib'
+import kafkajs, { type Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from 'kafkajs'
+import { compressFrameSync, decompressFrameSync } from 'lz4-napi'
+import type { Log } from '../../connector.ts'
+import { ConnectorError } from '../../errors.ts'
+import type { KafkaCompression, KafkaSettings } from './settings.ts'
+
+const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
+
+/** CONCURRENT_TRANSACTIONS (the one before is still being marked) ends within milliseconds: asked again soon, and often. */
+export const QUICK_RETRIES: RetryOptions = {
+  initialRetryTime: 3,
+  multiplier: 1.3,
+  factor: 0.2,
+  maxRetryTime: 60,
+  retries: 30,
+}
+const RETRIES: RetryOptions = { initialRetryTime: 100, multiplier: 2, maxRetryTime: 1_000, retries: 4 }
+
+const { zstdCompressSync, zstdDecompressSync } = zlib as {
+  readonly zstdCompressSync?: (raw: Buffer, options: { params: Record<number, number> }) => Buffer
+  readonly zstdDecompressSync?: (packed: Buffer) => Buffer
+}
+const ZSTD_LEVEL = 100 // ZSTD_c_compressionLevel
+
+/** What the client hands to a codec: its encoder of the records. */
+interface Encoded {
+  readonly buffer: Buffer
+}
+const codec = (pack: (raw: Buffer) => Buffer, open: (packed: Buffer) => Buffer) => () => ({
+  compress: async ({ buffer }: Encoded) => pack(buffer),
+  decompress: async (packed: Buffer) => open(packed),
+})
+
+// The client's registry is one for the process.
+CompressionCodecs[CompressionTypes.LZ4] = codec(
+  raw => compressFrameSync(raw) as Buffer,
+  packed => decompressFrameSync(packed) as Buffer,
+)
+if (zstdCompressSync && zstdDecompressSync)
+  CompressionCodecs[CompressionTypes.ZSTD] = codec(
+    raw => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }),
+    zstdDecompressSync,
+  )
+
+const TYPES: Readonly<Record<KafkaCompression, number>> = {
+  none: CompressionTypes.None,
+  gzip: CompressionTypes.GZIP,
+  snappy: CompressionTypes.Snappy,
+  lz4: CompressionTypes.LZ4,
+  zstd: CompressionTypes.ZSTD,
+}
+
+/** The number the client knows a compression by. Throws `config` for one that this machine has no codec for. */
+export function compressionType(compression: KafkaCompression): number {
+  const hasCodec = compression === 'zstd' ? zstdCompressSync !== undefined : compression !== 'snappy'
+  if (hasCodec) return TYPES[compression]
+  throw new ConnectorError(
+    'config',
+    compression === 'zstd'
+      ? `compression.type zstd needs Node.js 22.15 or newer, and this is ${process.version}`
+      : 'compression.type snappy is not built in',
+    { hint: 'Use lz4, gzip or none.' },
+  )
+}
+
+export function kafkaClient(settings: KafkaSettings, log: Log): Kafka {
+  const { brokers, sasl, producer, hub } = settings
+  const config: KafkaConfig = {
+    clientId: hub,
+    brokers: [...brokers],
+    connectionTimeout: 3_000,
+    authenticationTimeout: 5_000,
+    requestTimeout: producer.requestTimeoutMs,
+    enforceRequestTimeout: true,
+    retry: { ...RETRIES, initialRetryTime: producer.retryBackoffMs },
+    logLevel: logLevel.WARN,
+    // Each of its warnings is followed by an error of ours, or by success: people need not read both.
+    logCreator: () => entry => log.debug({ kafka: entry.namespace }, entry.log.message),
+  }
+  const tls = tlsOf(settings)
+  if (tls) config.ssl = tls
+  if (sasl) config.sasl = { ...sasl } as SASLOptions
+  return new Client(config)
+}
+
+function tlsOf({ tls }: KafkaSettings): NonNullable<KafkaConfig['ssl']> | null {
+  if (!tls) return null
+  const { ca, cert, key, rejectUnauthorized } = tls
+  return {
+    rejectUnauthorized,
+    ...(ca === null ? {} : { ca: [ca] }),
+    ...(cert === null ? {} : { cert }),
+    ...(key === null ? {} : { key }),
+  }
+}

@@ -1,0 +1,222 @@
+/**
+ * A pipeline's log on Kafka: a topic for each table, one for what the log knows of itself (catalog.ts), one for dead letters. The one
+ * folder that imports kafkajs. Contract: ../log.ts; rules K1 to K4.
+ *
+ *   <prefix><pipeline>.<schema>.<table>    changes, as many partitions as declared; written by the source task
+ *   <prefix><pipeline>.offsets             compacted, one partition; written by the source task
+ *   <prefix><pipeline>.dead                compacted, one partition; written by every task
+ *
+ *   transactional.id   <hub>.<task>        one for each task, by which a newer owner fences an older one
+ *   group              <hub>.<pipeline>.<sink>       a sink's progress        <hub>.private.<random>   a reader's, empty
+ */
+import { randomUUID } from 'node:crypto'
+import type { Admin, Kafka } from 'kafkajs'
+import type { Clock, Context, Log } from '../../connector.ts'
+import { ConnectorError, Fenced } from '../../errors.ts'
+import type { Progress } from '../../pump.ts'
+import type { ChangeLog, Compression, EntryLog } from '../log.ts'
+import { CATALOG_FORMAT, type Catalog, type LogEntry, openCatalog } from './catalog.ts'
+import { compressionType, kafkaClient } from './client.ts'
+import { openKafkaEntries } from './entries.ts'
+import { kafkaError } from './error.ts'
+import { kafkaProgress } from './progress.ts'
+import { openKafkaReader } from './reader.ts'
+import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transactionalId } from './settings.ts'
+import { endsOfTopics, makeTopics } from './topics.ts'
+import { openTransactions, type Transactions } from './transactions.ts'
+import { openKafkaWriter } from './writer.ts'
+
+export interface KafkaLogOptions {
+  readonly settings: KafkaSettings
+  readonly clock: Clock
+  readonly log: Log
+  /** The pipeline's name. */
+  readonly name: string
+  readonly partitions: number
+  readonly compression: Compression
+  readonly retentionHours: number
+}
+
+export interface KafkaLog extends ChangeLog {
+  /** Of a sink's task. */
+  progress(context: Context, sink: string, partition: number): Progress
+}
+
+interface State extends KafkaLogOptions {
+  /** Producers and readers that are open: they end with the log. */
+  readonly parts: Set<AsyncDisposable>
+  readonly kafka: Kafka
+  readonly admin: Admin
+  readonly catalog: Catalog
+}
+
+export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
+  const { settings, name, clock, log } = options
+  const kafka = kafkaClient(settings, log)
+  const admin = await connectedAdmin(kafka, settings)
+  const topic = offsetsTopic(settings, name)
+  let catalog: Catalog | null = null
+  try {
+    await makeTopics(admin, settings, [{ topic, partitions: 1, config: catalogConfig(settings) }])
+    catalog = openCatalog({ kafka, admin, settings, clock, log, topic })
+    const state: State = { ...options, kafka, admin, catalog, parts: new Set() }
+    const entry = await entryOf(state)
+    return opened(state, entry.id)
+  } catch (error) {
+    await catalog?.[Symbol.asyncDispose]()
+    await admin.disconnect()
+    throw error
+  }
+}
+
+/** Replication as all topics; retention never. */
+const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> => {
+  const { 'min.insync.replicas': replicas } = topicConfig
+  return {
+    'cleanup.policy': 'compact',
+    ...(replicas === undefined ? {} : { 'min.insync.replicas': replicas }),
+  }
+}
+
+async function connectedAdmin(kafka: Kafka, { brokers }: KafkaSettings): Promise<Admin> {
+  const admin = kafka.admin()
+  try {
+    await admin.connect()
+    return admin
+  } catch (error) {
+    await admin.disconnect().catch(() => {})
+    throw kafkaError(error, `connecting to ${brokers.join(', ')}`)
+  }
+}
+
+function opened(state: State, id: string): KafkaLog {
+  const { settings, admin, catalog, kafka, clock, name, partitions, retentionHours } = state
+  const written = new Map<string, number>()
+  const ends = () => endsOfTopics(admin, [...catalog.topics], written)
+  const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
+  const topicConfig = {
+    'cleanup.policy': 'delete',
+    'retention.ms': String(Math.min(Number.MAX_SAFE_INTEGER, retentionHours * 3_600_000)),
+    ...settings.topicConfig,
+  }
+  return {
+    id,
+    partitions,
+    writer: (context, floor) =>
+      openKafkaWriter(
+        { admin, settings, catalog, name, partitions, topicConfig, written, open },
+        context,
+        floor,
+      ),
+    reader: async reading =>
+      held(state, await openKafkaReader({ kafka, settings, clock, catalog, id, ends }, reading)),
+    ends,
+    sizeBytes: () => null,
+    retain: async () => {}, // the brokers do, by time
+    progress: (context, sink, partition) =>
+      kafkaProgress({ admin, catalog, id, group: groupOf(settings, name, sink), partition, open }, context),
+    async [Symbol.asyncDispose]() {
+      await Promise.all([...state.parts].map(part => part[Symbol.asyncDispose]()))
+      await catalog[Symbol.asyncDispose]()
+      await admin.disconnect()
+    },
+  }
+}
+
+/** Closed by its holder or with the log, once. */
+function held<T extends AsyncDisposable>({ parts }: State, part: T): T {
+  const whole = {
+    ...part,
+    async [Symbol.asyncDispose]() {
+      if (parts.delete(whole)) await part[Symbol.asyncDispose]()
+    },
+  }
+  parts.add(whole)
+  return whole
+}
+
+async function openProducer(state: State, id: string): Promise<Transactions> {
+  const { kafka, settings, clock, compression } = state
+  const transactions = await openTransactions({
+    kafka,
+    settings,
+    clock,
+    transactionalId: id,
+    compression: compressionType(settings.producer.compression ?? compression),
+  })
+  return held(state, transactions)
+}
+
+/** Made by whoever finds none: of two at once the later one fences the other, and looks again behind the fence. */
+async function entryOf(state: State): Promise<LogEntry> {
+  const { catalog, settings, name, partitions, clock } = state
+  await catalog.refresh()
+  while (!catalog.log()) {
+    try {
+      await using transactions = await openProducer(state, transactionalId(settings, `${name}/log`))
+      await catalog.refresh()
+      if (catalog.log()) break
+      const entry: LogEntry = { format: CATALOG_FORMAT, id: randomUUID(), hub: settings.hub, partitions }
+      const message = { key: 'log', value: JSON.stringify(entry), partition: 0 }
+      await transactions.run(
+        async transaction => void (await transaction.send([{ topic: catalog.topic, messages: [message] }])),
+      )
+    } catch (error) {
+      if (!(error instanceof Fenced)) throw error
+      await clock.sleep(50)
+    }
+    await catalog.refresh()
+  }
+  return refuseOther(state, catalog.log()!)
+}
+
+function refuseOther({ catalog, settings, partitions, name }: State, entry: LogEntry): LogEntry {
+  if (entry.format > CATALOG_FORMAT)
+    throw new ConnectorError(
+      'config',
+      `topic ${catalog.topic} was written by a newer Millrace: format ${entry.format}, this one knows ${CATALOG_FORMAT}`,
+      { hint: 'Start the newer Millrace.' },
+    )
+  if (entry.hub !== settings.hub)
+    throw new ConnectorError(
+      'config',
+      `topic ${catalog.topic} belongs to the hub "${entry.hub}", and this one is "${settings.hub}"`,
+      { hint: 'Set name or log.topic_prefix in hub.yaml, or rename the pipeline.' },
+    )
+  if (entry.partitions !== partitions)
+    throw new ConnectorError(
+      'config',
+      `the log of ${name} was made with ${entry.partitions} partitions, and its file says ${partitions}`,
+      { hint: 'Partitions never change (V7). Make the pipeline anew: millrace delete NAME --yes.' },
+    )
+  return entry
+}
+
+export interface KafkaEntryLogOptions {
+  readonly settings: KafkaSettings
+  readonly clock: Clock
+  readonly log: Log
+  readonly pipeline: string
+  readonly compression: Compression
+}
+
+export async function openKafkaEntryLog(options: KafkaEntryLogOptions): Promise<EntryLog> {
+  const { settings, clock, log, pipeline, compression } = options
+  const kafka = kafkaClient(settings, log)
+  const admin = await connectedAdmin(kafka, settings)
+  const entries = openKafkaEntries({
+    kafka,
+    admin,
+    settings,
+    clock,
+    topic: deadLetterTopic(settings, pipeline),
+    compression: settings.producer.compression ?? compression,
+  })
+  return {
+    ...entries,
+    async [Symbol.asyncDispose]() {
+      await entries[Symbol.asyncDispose]()
+      await admin.disconnect()
+    },
+  }
+}

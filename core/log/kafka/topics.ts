@@ -1,0 +1,90 @@
+/** Topics of a cluster: making them as declared, and asking for their ends. */
+import type { Admin, ITopicConfig } from 'kafkajs'
+import type { TopicEnds } from '../log.ts'
+import { kafkaError } from './error.ts'
+import type { KafkaSettings } from './settings.ts'
+
+export interface WantedTopic {
+  readonly topic: string
+  readonly partitions: number
+  readonly config: Readonly<Record<string, string>>
+}
+
+/** Makes those that are not there; what another process makes at the same time is as good. */
+export async function makeTopics(
+  admin: Admin,
+  { replicationFactor }: KafkaSettings,
+  wanted: readonly WantedTopic[],
+): Promise<void> {
+  if (wanted.length === 0) return
+  const names = wanted.map(one => one.topic).join(', ')
+  try {
+    const known = new Set(await admin.listTopics())
+    const missing = wanted.filter(({ topic }) => !known.has(topic))
+    if (missing.length === 0) return
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: missing.map(
+        ({ topic, partitions, config }): ITopicConfig => ({
+          topic,
+          numPartitions: partitions,
+          replicationFactor,
+          configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
+        }),
+      ),
+    })
+  } catch (error) {
+    if (isThere(error)) return
+    throw kafkaError(error, `making topics ${names}`)
+  }
+}
+
+/** Of several topics the client throws one error that holds one for each. */
+function isThere(error: unknown): boolean {
+  const { type, errors } = error as { type?: string; errors?: readonly { type?: string }[] }
+  return (errors ?? [{ type }]).every(one => one.type === 'TOPIC_ALREADY_EXISTS')
+}
+
+/**
+ * Those of them that there are. `end` is that of what readers may see: a commit is acknowledged a moment before the last of its markers
+ * is written, so that `written`, topic/partition → what this process has committed, may be ahead of it.
+ */
+export async function endsOfTopics(
+  admin: Admin,
+  topics: readonly string[],
+  written: ReadonlyMap<string, number> = new Map(),
+): Promise<readonly TopicEnds[]> {
+  try {
+    const known = topics.length > 0 ? new Set(await admin.listTopics()) : new Set()
+    const found = await Promise.all(
+      topics
+        .filter(topic => known.has(topic))
+        .map(async topic =>
+          (await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => ({
+            topic,
+            partition,
+            start: Number(low),
+            end: Math.max(Number(high), written.get(`${topic}/${partition}`) ?? 0),
+          })),
+        ),
+    )
+    return found
+      .flat()
+      .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1))
+  } catch (error) {
+    throw kafkaError(error, `asking for the ends of ${topics.join(', ')}`)
+  }
+}
+
+/** Largest record batch that the topics take, in bytes. */
+export async function largestBatch(admin: Admin, topic: string): Promise<number> {
+  try {
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [{ type: 2 /* topic */, name: topic, configNames: ['max.message.bytes'] }],
+    })
+    return Number(resources[0]?.configEntries[0]?.configValue ?? 1_048_588)
+  } catch (error) {
+    throw kafkaError(error, `asking for max.message.bytes of ${topic}`)
+  }
+}
