@@ -76,7 +76,7 @@ const consumer = z
     'max.poll.records': whole(
       1,
       1_000_000,
-      5_000,
+      20_000,
       'Records',
       'In one batch for a sink at most; a sink that wants fewer gets fewer.',
     ),

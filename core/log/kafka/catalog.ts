@@ -12,10 +12,11 @@
  *
  * Records name their shape by header, since the shape is not in their value.
  */
-import type { Admin, Kafka } from 'kafkajs'
+import type { Kafka } from 'kafkajs'
 import type { Clock, Log } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import type { Json, Table } from '../../record.ts'
+import type { Admins } from './admins.ts'
 import type { KafkaSettings } from './settings.ts'
 import { type Fetched, openTail, type Tail } from './tail.ts'
 import { endsOfTopics } from './topics.ts'
@@ -52,7 +53,7 @@ export interface Catalog extends AsyncDisposable {
 
 export interface CatalogOptions {
   readonly kafka: Kafka
-  readonly admin: Admin
+  readonly admins: Admins
   readonly settings: KafkaSettings
   readonly clock: Clock
   readonly log: Log
@@ -160,8 +161,8 @@ function note(state: State, key: string, text: string): void {
 }
 
 async function refresh(state: State): Promise<void> {
-  const { admin, topic, clock, stop } = state
-  const [ends] = await endsOfTopics(admin, [topic])
+  const { admins, topic, clock, stop } = state
+  const [ends] = await endsOfTopics(admins, [topic])
   if (!ends) throw new ConnectorError('unavailable', `Kafka: there is no topic ${topic}`)
   const from = clock.monotonicMs()
   const isRead = () => state.next >= ends.end

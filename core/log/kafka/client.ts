@@ -11,14 +11,8 @@ import type { KafkaCompression, KafkaSettings } from './settings.ts'
 
 const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
 
-/** CONCURRENT_TRANSACTIONS (the one before is still being marked) ends within milliseconds: asked again soon, and often. */
-export const QUICK_RETRIES: RetryOptions = {
-  initialRetryTime: 3,
-  multiplier: 1.3,
-  factor: 0.2,
-  maxRetryTime: 60,
-  retries: 30,
-}
+/** Of producers: what to repeat is decided by who knows what the repetition would mean. */
+export const NO_RETRIES: RetryOptions = { retries: 0 }
 const RETRIES: RetryOptions = { initialRetryTime: 100, multiplier: 2, maxRetryTime: 1_000, retries: 4 }
 
 const { zstdCompressSync, zstdDecompressSync } = zlib as {

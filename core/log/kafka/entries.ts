@@ -1,8 +1,9 @@
 /** A log of plain entries on Kafka: one topic, one partition, compacted by key; many appenders, each in transactions of its own (K2). */
 import { randomUUID } from 'node:crypto'
-import type { Admin, Kafka } from 'kafkajs'
+import type { Kafka } from 'kafkajs'
 import type { Clock } from '../../connector.ts'
 import type { Entry, EntryLog, PlacedEntry } from '../log.ts'
+import type { Admins } from './admins.ts'
 import { compressionType } from './client.ts'
 import type { KafkaCompression, KafkaSettings } from './settings.ts'
 import { openTail } from './tail.ts'
@@ -11,7 +12,7 @@ import { openTransactions, type Transactions } from './transactions.ts'
 
 export interface KafkaEntriesOptions {
   readonly kafka: Kafka
-  readonly admin: Admin
+  readonly admins: Admins
   readonly settings: KafkaSettings
   readonly clock: Clock
   readonly topic: string
@@ -27,11 +28,13 @@ interface Waiting {
 interface State extends KafkaEntriesOptions {
   transactions: Promise<Transactions> | null
   waiting: Waiting[]
+  /** Offset behind the last entry that was committed: readers may see it a moment later. */
+  written: number
   flushing: Promise<void> | null
 }
 
 export function openKafkaEntries(options: KafkaEntriesOptions): EntryLog {
-  const state: State = { ...options, transactions: null, waiting: [], flushing: null }
+  const state: State = { ...options, transactions: null, waiting: [], written: 0, flushing: null }
   return {
     id: options.topic,
     append: entries =>
@@ -39,7 +42,7 @@ export function openKafkaEntries(options: KafkaEntriesOptions): EntryLog {
         state.waiting.push({ entries, done, fail })
         state.flushing ??= flush(state)
       }),
-    entries: () => entriesOf(options),
+    entries: () => entriesOf(options, state.written),
     async [Symbol.asyncDispose]() {
       await state.flushing
       const transactions = await state.transactions?.catch(() => null)
@@ -76,9 +79,10 @@ async function write(state: State, entries: readonly Entry[]): Promise<void> {
   state.transactions ??= openAppender(state)
   try {
     const transactions = await state.transactions
+    let end = 0
     await transactions.run(async transaction => {
-      for (const part of partsOf(entries))
-        await transaction.send([
+      for (const part of partsOf(entries)) {
+        const [place] = await transaction.send([
           {
             topic,
             messages: part.map(({ key, value, timestampMs }) => ({
@@ -89,7 +93,10 @@ async function write(state: State, entries: readonly Entry[]): Promise<void> {
             })),
           },
         ])
+        end = Number(place!.baseOffset) + part.length
+      }
     })
+    state.written = end
   } catch (error) {
     // Of a producer whose last transaction has an unknown end nothing more can be asked.
     const failed = state.transactions
@@ -118,13 +125,13 @@ function partsOf(entries: readonly Entry[]): Entry[][] {
 /** Under an id that nobody else has: appenders need not be fenced, since a letter that comes twice overwrites itself (P3). */
 async function openAppender({
   kafka,
-  admin,
+  admins,
   settings,
   clock,
   topic,
   compression,
 }: State): Promise<Transactions> {
-  await makeTopics(admin, settings, [{ topic, partitions: 1, config: { 'cleanup.policy': 'compact' } }])
+  await makeTopics(admins, settings, [{ topic, partitions: 1, config: { 'cleanup.policy': 'compact' } }])
   return openTransactions({
     kafka,
     settings,
@@ -134,14 +141,11 @@ async function openAppender({
   })
 }
 
-async function* entriesOf({
-  kafka,
-  admin,
-  settings,
-  clock,
-  topic,
-}: KafkaEntriesOptions): AsyncGenerator<PlacedEntry> {
-  const [ends] = await endsOfTopics(admin, [topic])
+async function* entriesOf(
+  { kafka, admins, settings, clock, topic }: KafkaEntriesOptions,
+  written: number,
+): AsyncGenerator<PlacedEntry> {
+  const [ends] = await endsOfTopics(admins, [topic], new Map([[`${topic}/0`, written]]))
   if (!ends || ends.end <= ends.start) return
   await using tail = await openTail({
     kafka,

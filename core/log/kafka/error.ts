@@ -38,13 +38,15 @@ interface Told {
   readonly message: string
   readonly cause?: unknown
   readonly originalError?: unknown
+  /** Of a request for several things, what each met. */
+  readonly errors?: readonly unknown[]
 }
 
 /** The client wraps what happened, sometimes twice. */
 function innermost(error: unknown): Told {
   let told = error as Told
   for (let depth = 0; depth < 5; depth++) {
-    const inner = (told.cause ?? told.originalError) as Told | undefined
+    const inner = (told.cause ?? told.originalError ?? told.errors?.[0]) as Told | undefined
     if (!inner?.message) return told
     told = inner
   }
@@ -78,6 +80,11 @@ function kindOf({ name = '', message }: Told, type: string): [ErrorKind, string 
     return ['auth', 'See log.tls in hub.yaml: ca, cert and key, and the port of the listener.']
   if (type === 'NOT_ENOUGH_REPLICAS' || type === 'NOT_ENOUGH_REPLICAS_AFTER_APPEND')
     return ['unavailable', 'Fewer replicas are in step than min.insync.replicas asks for: a broker is away.']
+  if (type === 'CONCURRENT_TRANSACTIONS')
+    return [
+      'unavailable',
+      'The transaction before cannot be ended yet: a broker is away, or fewer replicas are in step than min.insync.replicas asks for.',
+    ]
   if (type !== '' || name.startsWith('KafkaJS')) return ['unavailable', null]
   if (/ECONN|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|EAI_AGAIN|EPIPE|socket|connection/i.test(message))
     return ['unavailable', null]

@@ -10,15 +10,15 @@
  *   group              <hub>.<pipeline>.<sink>       a sink's progress        <hub>.private.<random>   a reader's, empty
  */
 import { randomUUID } from 'node:crypto'
-import type { Admin, Kafka } from 'kafkajs'
+import type { Kafka } from 'kafkajs'
 import type { Clock, Context, Log } from '../../connector.ts'
 import { ConnectorError, Fenced } from '../../errors.ts'
 import type { Progress } from '../../pump.ts'
 import type { ChangeLog, Compression, EntryLog } from '../log.ts'
+import { type Admins, openAdmins } from './admins.ts'
 import { CATALOG_FORMAT, type Catalog, type LogEntry, openCatalog } from './catalog.ts'
 import { compressionType, kafkaClient } from './client.ts'
 import { openKafkaEntries } from './entries.ts'
-import { kafkaError } from './error.ts'
 import { kafkaProgress } from './progress.ts'
 import { openKafkaReader } from './reader.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transactionalId } from './settings.ts'
@@ -46,25 +46,25 @@ interface State extends KafkaLogOptions {
   /** Producers and readers that are open: they end with the log. */
   readonly parts: Set<AsyncDisposable>
   readonly kafka: Kafka
-  readonly admin: Admin
+  readonly admins: Admins
   readonly catalog: Catalog
 }
 
 export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
   const { settings, name, clock, log } = options
   const kafka = kafkaClient(settings, log)
-  const admin = await connectedAdmin(kafka, settings)
+  const admins = openAdmins(kafka)
   const topic = offsetsTopic(settings, name)
   let catalog: Catalog | null = null
   try {
-    await makeTopics(admin, settings, [{ topic, partitions: 1, config: catalogConfig(settings) }])
-    catalog = openCatalog({ kafka, admin, settings, clock, log, topic })
-    const state: State = { ...options, kafka, admin, catalog, parts: new Set() }
+    await makeTopics(admins, settings, [{ topic, partitions: 1, config: catalogConfig(settings) }])
+    catalog = openCatalog({ kafka, admins, settings, clock, log, topic })
+    const state: State = { ...options, kafka, admins, catalog, parts: new Set() }
     const entry = await entryOf(state)
     return opened(state, entry.id)
   } catch (error) {
     await catalog?.[Symbol.asyncDispose]()
-    await admin.disconnect()
+    await admins[Symbol.asyncDispose]()
     throw error
   }
 }
@@ -78,21 +78,10 @@ const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> =
   }
 }
 
-async function connectedAdmin(kafka: Kafka, { brokers }: KafkaSettings): Promise<Admin> {
-  const admin = kafka.admin()
-  try {
-    await admin.connect()
-    return admin
-  } catch (error) {
-    await admin.disconnect().catch(() => {})
-    throw kafkaError(error, `connecting to ${brokers.join(', ')}`)
-  }
-}
-
 function opened(state: State, id: string): KafkaLog {
-  const { settings, admin, catalog, kafka, clock, name, partitions, retentionHours } = state
+  const { settings, admins, catalog, kafka, clock, name, partitions, retentionHours } = state
   const written = new Map<string, number>()
-  const ends = () => endsOfTopics(admin, [...catalog.topics], written)
+  const ends = () => endsOfTopics(admins, [...catalog.topics], written)
   const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
   const topicConfig = {
     'cleanup.policy': 'delete',
@@ -104,7 +93,7 @@ function opened(state: State, id: string): KafkaLog {
     partitions,
     writer: (context, floor) =>
       openKafkaWriter(
-        { admin, settings, catalog, name, partitions, topicConfig, written, open },
+        { admins, settings, catalog, name, partitions, topicConfig, written, open },
         context,
         floor,
       ),
@@ -114,11 +103,11 @@ function opened(state: State, id: string): KafkaLog {
     sizeBytes: () => null,
     retain: async () => {}, // the brokers do, by time
     progress: (context, sink, partition) =>
-      kafkaProgress({ admin, catalog, id, group: groupOf(settings, name, sink), partition, open }, context),
+      kafkaProgress({ admins, catalog, id, group: groupOf(settings, name, sink), partition, open }, context),
     async [Symbol.asyncDispose]() {
       await Promise.all([...state.parts].map(part => part[Symbol.asyncDispose]()))
       await catalog[Symbol.asyncDispose]()
-      await admin.disconnect()
+      await admins[Symbol.asyncDispose]()
     },
   }
 }
@@ -203,10 +192,10 @@ export interface KafkaEntryLogOptions {
 export async function openKafkaEntryLog(options: KafkaEntryLogOptions): Promise<EntryLog> {
   const { settings, clock, log, pipeline, compression } = options
   const kafka = kafkaClient(settings, log)
-  const admin = await connectedAdmin(kafka, settings)
+  const admins = openAdmins(kafka)
   const entries = openKafkaEntries({
     kafka,
-    admin,
+    admins,
     settings,
     clock,
     topic: deadLetterTopic(settings, pipeline),
@@ -216,7 +205,7 @@ export async function openKafkaEntryLog(options: KafkaEntryLogOptions): Promise<
     ...entries,
     async [Symbol.asyncDispose]() {
       await entries[Symbol.asyncDispose]()
-      await admin.disconnect()
+      await admins[Symbol.asyncDispose]()
     },
   }
 }

@@ -6,18 +6,17 @@
  *   group     <hub>.<pipeline>.<sink>
  *   metadata  {"log":"…","epoch":3}        of the log the offsets are of, and of the owner who committed them
  */
-import type { Admin } from 'kafkajs'
 import type { Context, Offset } from '../../connector.ts'
 import type { Progress } from '../../pump.ts'
 import type { LogOffset } from '../log.ts'
 import { refuseOlder } from '../numbering.ts'
 import { lostPosition } from '../position.ts'
+import type { Admins } from './admins.ts'
 import type { Catalog } from './catalog.ts'
-import { kafkaError } from './error.ts'
 import type { Transactions } from './transactions.ts'
 
 export interface KafkaProgressParts {
-  readonly admin: Admin
+  readonly admins: Admins
   readonly catalog: Catalog
   readonly id: string
   readonly group: string
@@ -56,26 +55,22 @@ export function kafkaProgress(parts: KafkaProgressParts, context: Context): Prog
 }
 
 async function offsetsOf(
-  { admin, catalog, id, group, partition }: KafkaProgressParts,
+  { admins, catalog, id, group, partition }: KafkaProgressParts,
   { task, epoch }: Context,
 ): Promise<Map<string, number>> {
   await catalog.refresh()
   const next = new Map<string, number>()
   if (catalog.topics.size === 0) return next
-  try {
-    for (const { topic, partitions } of await admin.fetchOffsets({
-      groupId: group,
-      topics: [...catalog.topics],
-    })) {
-      const found = partitions.find(one => one.partition === partition)
-      if (!found || Number(found.offset) < 0) continue
-      const { log, epoch: newest } = JSON.parse(found.metadata ?? '{}') as Partial<Committed>
-      if (log !== id) throw lostPosition(`the offsets of group ${group} are of log ${log}, this one is ${id}`)
-      refuseOlder(task, epoch, newest ?? 0)
-      next.set(topic, Number(found.offset))
-    }
-  } catch (error) {
-    throw kafkaError(error, `the offsets of group ${group}`)
+  const offsets = await admins.use(`the offsets of group ${group}`, admin =>
+    admin.fetchOffsets({ groupId: group, topics: [...catalog.topics] }),
+  )
+  for (const { topic, partitions } of offsets) {
+    const found = partitions.find(one => one.partition === partition)
+    if (!found || Number(found.offset) < 0) continue
+    const { log, epoch: newest } = JSON.parse(found.metadata ?? '{}') as Partial<Committed>
+    if (log !== id) throw lostPosition(`the offsets of group ${group} are of log ${log}, this one is ${id}`)
+    refuseOlder(task, epoch, newest ?? 0)
+    next.set(topic, Number(found.offset))
   }
   return next
 }

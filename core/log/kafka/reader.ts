@@ -9,7 +9,7 @@ import type { Kafka, KafkaMessage } from 'kafkajs'
 import type { Batch, Clock, Reader } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import type { Json, LogRecord } from '../../record.ts'
-import type { LogReaderOptions, TopicEnds } from '../log.ts'
+import type { LogOffset, LogReaderOptions, TopicEnds } from '../log.ts'
 import { lostPosition, resumeFrom } from '../position.ts'
 import { decodeValue } from '../value.ts'
 import type { Catalog } from './catalog.ts'
@@ -33,13 +33,19 @@ interface State extends KafkaReaderParts {
   /** Ends to stop at; null: follows for ever. */
   readonly target: ReadonlyMap<string, number> | null
   tail: Tail | null
+  /** Times in a row that the cluster's ends did not fit what was read. */
+  misfits: number
   /** Fetched and not handed out wholly. */
   rest: { fetched: Fetched; at: number } | null
 }
 
+const MAX_RECORDS = 5_000
 const MAX_BYTES = 4 << 20
 /** Several tables come one after another when a pipeline begins. */
 const SETTLE_MS = 100
+/** After so long without records the cluster is asked whether it still holds what was read. */
+const IDLE_MS = 5_000
+const MISFITS = 3
 
 export async function openKafkaReader(parts: KafkaReaderParts, options: LogReaderOptions): Promise<Reader> {
   const { catalog, id } = parts
@@ -49,7 +55,15 @@ export async function openKafkaReader(parts: KafkaReaderParts, options: LogReade
   refuseGone(catalog, ends)
   const next = resumeFrom(id, ends, partition, from)
   const target = new Map(ends.filter(one => one.partition === partition).map(one => [one.topic, one.end]))
-  const state: State = { ...parts, options, next, target: untilEnd ? target : null, tail: null, rest: null }
+  const state: State = {
+    ...parts,
+    options,
+    next,
+    target: untilEnd ? target : null,
+    tail: null,
+    misfits: 0,
+    rest: null,
+  }
   return {
     [Symbol.asyncIterator]: () => batches(state),
     [Symbol.asyncDispose]: () => closeTail(state),
@@ -73,10 +87,7 @@ const isLevel = ({ target, next }: State): boolean =>
 async function* batches(state: State): AsyncGenerator<Batch> {
   const { options, catalog, settings } = state
   const { signal } = options
-  const maxRecords = Math.min(
-    options.maxRecords ?? settings.consumer.maxPollRecords,
-    settings.consumer.maxPollRecords,
-  )
+  const maxRecords = Math.min(options.maxRecords ?? MAX_RECORDS, settings.consumer.maxPollRecords)
   const maxBytes = options.maxBytes ?? MAX_BYTES
   while (!signal.aborted && !isLevel(state)) {
     const seen = catalog.generation()
@@ -91,10 +102,13 @@ async function* batches(state: State): AsyncGenerator<Batch> {
     if (signal.aborted) stop() // while the tail was being made
     // A new topic wakes a reader that waits; one that is busy sees it in its time.
     void catalog.changed(seen, watch.signal).then(stop)
+    void state.clock.sleep(IDLE_MS, watch.signal).then(stop)
+    let isIdle = true
     try {
       for (;;) {
         const batch = await collect(state, watch.signal, maxRecords, maxBytes)
         if (!batch) break
+        isIdle = false
         yield batch
         if (isLevel(state) || catalog.generation() !== seen) break
       }
@@ -102,8 +116,28 @@ async function* batches(state: State): AsyncGenerator<Batch> {
       stop()
       signal.removeEventListener('abort', stop)
     }
+    if (isIdle && !signal.aborted && !isLevel(state)) await refuseMisfit(state)
   }
 }
+
+/**
+ * A topic that was cut or made again while it was followed: the client finds its offset out of range, begins elsewhere without a word,
+ * and waits for records that may never come. A leader that has only just become one may name ends that are behind: so not at once.
+ */
+async function refuseMisfit(state: State): Promise<void> {
+  const { catalog, options } = state
+  try {
+    const ends = await state.ends()
+    refuseGone(catalog, ends)
+    resumeFrom(state.id, ends, options.partition, positionOf(state) as unknown as Json)
+    state.misfits = 0
+  } catch (error) {
+    if (!(error instanceof ConnectorError) || error.kind !== 'offset_lost') throw error
+    if (++state.misfits >= MISFITS) throw error
+  }
+}
+
+const positionOf = ({ id, next }: State): LogOffset => ({ log: id, next: Object.fromEntries(next) })
 
 /** A tail over every topic there is. */
 async function followAll(state: State): Promise<void> {
@@ -149,7 +183,7 @@ async function collect(
     state.rest = isWhole ? null : { fetched, at: i }
   }
   if (!moved) return null
-  return { records, offset: { log: state.id, next: Object.fromEntries(state.next) } as unknown as Json }
+  return { records, offset: positionOf(state) as unknown as Json }
 }
 
 async function nextFetched({ tail }: State, signal: AbortSignal): Promise<State['rest']> {

@@ -1,9 +1,9 @@
 /** `millrace delete`: topics and groups of a pipeline. The catalog goes last, so that it can be said again when something failed. */
 import type { Admin } from 'kafkajs'
 import type { Clock, Log } from '../../connector.ts'
+import { openAdmins } from './admins.ts'
 import { openCatalog } from './catalog.ts'
 import { kafkaClient } from './client.ts'
-import { kafkaError } from './error.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic } from './settings.ts'
 
 export interface RemoveOptions {
@@ -17,24 +17,24 @@ export interface RemoveOptions {
 export async function removeKafkaLog(options: RemoveOptions): Promise<readonly string[]> {
   const { settings, clock, log, pipeline, sinks } = options
   const kafka = kafkaClient(settings, log)
-  const admin = kafka.admin()
+  const admins = openAdmins(kafka)
   const topic = offsetsTopic(settings, pipeline)
+  const what = `removing the log of ${pipeline}`
   try {
-    await admin.connect()
-    const there = new Set(await admin.listTopics())
+    const there = new Set(await admins.use(what, admin => admin.listTopics()))
     if (!there.has(topic)) return []
-    const catalog = openCatalog({ kafka, admin, settings, clock, log, topic })
+    const catalog = openCatalog({ kafka, admins, settings, clock, log, topic })
     await catalog.refresh().finally(() => catalog[Symbol.asyncDispose]())
     const groups = sinks.map(sink => groupOf(settings, pipeline, sink))
-    await removeGroups(admin, groups, clock)
+    await admins.use(what, admin => removeGroups(admin, groups, clock))
     const topics = [...catalog.topics, deadLetterTopic(settings, pipeline)].filter(one => there.has(one))
-    if (topics.length > 0) await admin.deleteTopics({ topics })
-    await admin.deleteTopics({ topics: [topic] })
+    await admins.use(what, async admin => {
+      if (topics.length > 0) await admin.deleteTopics({ topics })
+      await admin.deleteTopics({ topics: [topic] })
+    })
     return [...topics, topic].map(one => `topic ${one}`)
-  } catch (error) {
-    throw kafkaError(error, `removing the log of ${pipeline}`)
   } finally {
-    await admin.disconnect().catch(() => {})
+    await admins[Symbol.asyncDispose]()
   }
 }
 

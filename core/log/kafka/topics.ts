@@ -1,7 +1,7 @@
 /** Topics of a cluster: making them as declared, and asking for their ends. */
-import type { Admin, ITopicConfig } from 'kafkajs'
+import type { ITopicConfig } from 'kafkajs'
 import type { TopicEnds } from '../log.ts'
-import { kafkaError } from './error.ts'
+import type { Admins } from './admins.ts'
 import type { KafkaSettings } from './settings.ts'
 
 export interface WantedTopic {
@@ -12,31 +12,31 @@ export interface WantedTopic {
 
 /** Makes those that are not there; what another process makes at the same time is as good. */
 export async function makeTopics(
-  admin: Admin,
+  admins: Admins,
   { replicationFactor }: KafkaSettings,
   wanted: readonly WantedTopic[],
 ): Promise<void> {
   if (wanted.length === 0) return
-  const names = wanted.map(one => one.topic).join(', ')
-  try {
+  await admins.use(`making topics ${wanted.map(one => one.topic).join(', ')}`, async admin => {
     const known = new Set(await admin.listTopics())
     const missing = wanted.filter(({ topic }) => !known.has(topic))
     if (missing.length === 0) return
-    await admin.createTopics({
-      waitForLeaders: true,
-      topics: missing.map(
-        ({ topic, partitions, config }): ITopicConfig => ({
-          topic,
-          numPartitions: partitions,
-          replicationFactor,
-          configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
-        }),
-      ),
-    })
-  } catch (error) {
-    if (isThere(error)) return
-    throw kafkaError(error, `making topics ${names}`)
-  }
+    try {
+      await admin.createTopics({
+        waitForLeaders: true,
+        topics: missing.map(
+          ({ topic, partitions, config }): ITopicConfig => ({
+            topic,
+            numPartitions: partitions,
+            replicationFactor,
+            configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
+          }),
+        ),
+      })
+    } catch (error) {
+      if (!isThere(error)) throw error
+    }
+  })
 }
 
 /** Of several topics the client throws one error that holds one for each. */
@@ -50,41 +50,36 @@ function isThere(error: unknown): boolean {
  * is written, so that `written`, topic/partition → what this process has committed, may be ahead of it.
  */
 export async function endsOfTopics(
-  admin: Admin,
+  admins: Admins,
   topics: readonly string[],
   written: ReadonlyMap<string, number> = new Map(),
 ): Promise<readonly TopicEnds[]> {
-  try {
-    const known = topics.length > 0 ? new Set(await admin.listTopics()) : new Set()
-    const found = await Promise.all(
-      topics
-        .filter(topic => known.has(topic))
-        .map(async topic =>
-          (await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => ({
-            topic,
-            partition,
-            start: Number(low),
-            end: Math.max(Number(high), written.get(`${topic}/${partition}`) ?? 0),
-          })),
-        ),
+  if (topics.length === 0) return []
+  const found = await admins.use(`asking for the ends of ${topics.join(', ')}`, async admin => {
+    const known = new Set(await admin.listTopics())
+    const there = topics.filter(topic => known.has(topic))
+    return Promise.all(
+      there.map(async topic =>
+        (await admin.fetchTopicOffsets(topic)).map(({ partition, low, high }) => ({
+          topic,
+          partition,
+          start: Number(low),
+          end: Math.max(Number(high), written.get(`${topic}/${partition}`) ?? 0),
+        })),
+      ),
     )
-    return found
-      .flat()
-      .sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1))
-  } catch (error) {
-    throw kafkaError(error, `asking for the ends of ${topics.join(', ')}`)
-  }
+  })
+  const order = (a: TopicEnds, b: TopicEnds) =>
+    a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1
+  return found.flat().sort(order)
 }
 
-/** Largest record batch that the topics take, in bytes. */
-export async function largestBatch(admin: Admin, topic: string): Promise<number> {
-  try {
+/** Largest record batch that the topic takes, in bytes. */
+export const largestBatch = (admins: Admins, topic: string): Promise<number> =>
+  admins.use(`asking for max.message.bytes of ${topic}`, async admin => {
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
       resources: [{ type: 2 /* topic */, name: topic, configNames: ['max.message.bytes'] }],
     })
     return Number(resources[0]?.configEntries[0]?.configValue ?? 1_048_588)
-  } catch (error) {
-    throw kafkaError(error, `asking for max.message.bytes of ${topic}`)
-  }
-}
+  })

@@ -6,23 +6,24 @@
  *   open    fence ─▶ read the catalog to its end ─▶ refuse a higher epoch ─▶ store ours, and the topics' ends
  *   write   make topics ─▶ number ─▶ [records in rounds of a record batch a partition] ─▶ [task and new shapes] ─▶ commit
  */
-import type { Admin, Message } from 'kafkajs'
+import type { Message } from 'kafkajs'
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import type { ChangeRecord, Json } from '../../record.ts'
 import { numbered, refuseFuture, refuseOlder, topicsOf } from '../numbering.ts'
 import { type Schemas, schemaBook } from '../schemas.ts'
 import { encodeValue } from '../value.ts'
+import type { Admins } from './admins.ts'
 import type { Catalog, TaskEntry } from './catalog.ts'
 import type { KafkaSettings } from './settings.ts'
 import { endsOfTopics, largestBatch, makeTopics } from './topics.ts'
-import type { OpenTransaction, TopicMessages, Transactions } from './transactions.ts'
+import type { OpenTransaction, RecordBatch, Transactions } from './transactions.ts'
 
 export const VERSION_HEADER = 'millrace.version'
 export const SCHEMA_HEADER = 'millrace.schema'
 
 export interface KafkaWriterParts {
-  readonly admin: Admin
+  readonly admins: Admins
   readonly settings: KafkaSettings
   readonly catalog: Catalog
   readonly name: string
@@ -123,9 +124,9 @@ const entryOf = (key: string, value: unknown): Message => ({
 
 /** A topic that is gone, was made again or has other partitions than it had is none that we could go on writing. */
 async function endsFound(state: State): Promise<{ [topic: string]: number[] }> {
-  const { admin, catalog, topics, least, partitions } = state
+  const { admins, catalog, topics, least, partitions } = state
   const found: { [topic: string]: number[] } = {}
-  for (const { topic, partition, end } of await endsOfTopics(admin, [...topics])) {
+  for (const { topic, partition, end } of await endsOfTopics(admins, [...topics])) {
     found[topic] ??= []
     found[topic][partition] = end
     least.set(`${topic}/${partition}`, end)
@@ -170,10 +171,9 @@ async function write(state: State, batch: Batch<ChangeRecord>): Promise<readonly
   ]
   await transactions.run(
     async transaction => {
-      const rounds = roundsOf(lanes)
-      const first = rounds.shift() ?? []
-      await send(state, transaction, [...first, { topic: catalog.topic, messages: entries }])
-      for (const round of rounds) await send(state, transaction, round)
+      // First what is in every transaction: while the one before is being ended, one request finds out.
+      await send(state, transaction, [{ topic: catalog.topic, messages: entries }])
+      for (const round of roundsOf(lanes)) await send(state, transaction, round)
     },
     () => assertLease(context),
   )
@@ -187,9 +187,11 @@ async function write(state: State, batch: Batch<ChangeRecord>): Promise<readonly
 async function send(
   { least, catalog }: State,
   transaction: OpenTransaction,
-  batches: readonly TopicMessages[],
+  batches: readonly RecordBatch[],
 ): Promise<void> {
-  const counts = countsOf(batches)
+  const counts = new Map(
+    batches.map(({ topic, messages }) => [`${topic}/${messages[0]!.partition}`, messages.length]),
+  )
   for (const { topicName, partition, baseOffset } of await transaction.send(batches)) {
     if (topicName === catalog.topic || baseOffset === undefined) continue
     const place = `${topicName}/${partition}`
@@ -200,30 +202,14 @@ async function send(
   }
 }
 
-function countsOf(batches: readonly TopicMessages[]): Map<string, number> {
-  const counts = new Map<string, number>()
-  for (const { topic, messages } of batches)
-    for (const { partition } of messages) {
-      const place = `${topic}/${partition}`
-      counts.set(place, (counts.get(place) ?? 0) + 1)
-    }
-  return counts
-}
-
-/** The first record batch of each lane, then the second of each… one request for all of a round. */
-function roundsOf(lanes: readonly Lane[]): TopicMessages[][] {
+/** The first record batch of each lane, then the second of each… those of a round go at the same time. */
+function roundsOf(lanes: readonly Lane[]): RecordBatch[][] {
   const most = Math.max(0, ...lanes.map(lane => lane.rounds.length))
-  return Array.from({ length: most }, (_, round) => {
-    const byTopic = new Map<string, Message[]>()
-    for (const { topic, rounds } of lanes) {
-      const messages = rounds[round]
-      if (!messages) continue
-      const known = byTopic.get(topic)
-      if (known) for (const message of messages) known.push(message)
-      else byTopic.set(topic, [...messages])
-    }
-    return [...byTopic].map(([topic, messages]) => ({ topic, messages }))
-  })
+  return Array.from({ length: most }, (_, round) =>
+    lanes
+      .filter(lane => lane.rounds.length > round)
+      .map(({ topic, rounds }) => ({ topic, messages: rounds[round]! })),
+  )
 }
 
 function lanesOf(state: State, batch: Batch<ChangeRecord>) {
@@ -267,12 +253,12 @@ function lanesOf(state: State, batch: Batch<ChangeRecord>) {
  * a pipeline of this name.
  */
 async function openTopics(state: State, records: readonly ChangeRecord[]): Promise<void> {
-  const { admin, settings, topics, largest, topicOf, partitions, topicConfig: config } = state
+  const { admins, settings, topics, largest, topicOf, partitions, topicConfig: config } = state
   const names = new Set(records.map(record => topicOf(record.table)))
   const fresh = [...names].filter(topic => !topics.has(topic))
   if (fresh.length > 0) {
     const wanted = fresh.map(topic => ({ topic, partitions, config }))
-    await makeTopics(admin, settings, wanted)
+    await makeTopics(admins, settings, wanted)
     const messages = fresh.map(topic => entryOf(`topic:${topic}`, {}))
     await state.transactions.run(
       async transaction => {
@@ -283,11 +269,11 @@ async function openTopics(state: State, records: readonly ChangeRecord[]): Promi
     )
     for (const topic of fresh) topics.add(topic)
   }
-  for (const topic of names) if (!largest.has(topic)) largest.set(topic, await largestBatch(admin, topic))
+  for (const topic of names) if (!largest.has(topic)) largest.set(topic, await largestBatch(admins, topic))
 }
 
-async function refuseForeign({ admin, partitions }: State, fresh: readonly string[]): Promise<void> {
-  const ends = await endsOfTopics(admin, fresh)
+async function refuseForeign({ admins, partitions }: State, fresh: readonly string[]): Promise<void> {
+  const ends = await endsOfTopics(admins, fresh)
   for (const topic of fresh) {
     const own = ends.filter(one => one.topic === topic)
     if (own.length !== partitions || own.some(({ end }) => end > 0))

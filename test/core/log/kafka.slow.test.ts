@@ -1,74 +1,89 @@
-/** A log on a real Kafka: the kits of logs. */
+/** A log on a real Kafka of one broker, of three, and of one that asks who we are: the kits of logs. */
 import { randomUUID } from 'node:crypto'
-import { openKafkaEntryLog, openKafkaLog } from '../../../core/log/kafka/log.ts'
+import { readFileSync } from 'node:fs'
+import { afterAll, beforeAll, describe } from 'vitest'
+import { openKafkaEntryLog } from '../../../core/log/kafka/log.ts'
 import type { KafkaSettings } from '../../../core/log/kafka/settings.ts'
+import type { Compression } from '../../../core/log/log.ts'
 import { realClock } from '../../../core/worker/clock.ts'
 import { changeLogConformance, entryLogConformance } from '../../conform/log.ts'
+import { type KafkaCluster, type KafkaOptions, missingForKafka, startKafka } from '../../servers/kafka.ts'
+import { openLog, settingsOf, silentLog } from './kafka-settings.ts'
 
-const log = { debug() {}, info() {}, warn() {}, error() {} }
-export const settingsOf = (brokers: readonly string[], topicPrefix: string): KafkaSettings => ({
-  hub: 'test',
-  brokers,
-  topicPrefix,
-  tls: null,
-  sasl: null,
-  producer: {
-    batchSizeBytes: 900_000,
-    lingerMs: 2,
-    compression: null,
-    retryBackoffMs: 100,
-    requestTimeoutMs: 10_000,
-    transactionTimeoutMs: 10_000,
-  },
-  consumer: {
-    maxPollRecords: 5_000,
-    maxPollIntervalMs: 60_000,
-    fetchMaxWaitMs: 200,
-    fetchMaxBytes: 16 << 20,
-    maxPartitionFetchBytes: 4 << 20,
-  },
-  replicationFactor: -1,
-  topicConfig: { 'max.message.bytes': String(32 << 20) },
-})
-const brokers = [process.env.KAFKA ?? '127.0.0.1:19092']
-const prefix = () => `t${randomUUID().slice(0, 8)}.`
+const missing = missingForKafka()
+/** The kit has a row of 10 MB. */
+const BIG = { topicConfig: { 'max.message.bytes': String(32 << 20) } }
 
-for (const compression of ['lz4', 'gzip', 'none'] as const) {
-  changeLogConformance({
-    name: `kafka, ${compression}`,
-    hasMarkers: true,
-    settleMs: 5_000,
-    async target(partitions) {
-      const topicPrefix = prefix()
-      const settings = settingsOf(brokers, topicPrefix)
-      return {
-        topicPrefix,
-        open: () =>
-          openKafkaLog({
-            settings,
-            clock: realClock,
-            log,
-            name: 'kit',
-            partitions,
-            compression,
-            retentionHours: 1_000_000,
-          }),
-        async [Symbol.asyncDispose]() {},
-      }
-    },
-  })
-  entryLogConformance({
-    name: `kafka, ${compression}`,
-    hasMarkers: true,
-    settleMs: 5_000,
-    async target() {
-      const topicPrefix = prefix()
-      const settings = settingsOf(brokers, topicPrefix)
-      return {
-        topicPrefix,
-        open: () => openKafkaEntryLog({ settings, clock: realClock, log, pipeline: 'kit', compression }),
-        async [Symbol.asyncDispose]() {},
-      }
-    },
-  })
+interface Case {
+  readonly name: string
+  readonly cluster: KafkaOptions
+  readonly compressions: readonly Compression[]
+  settings(cluster: KafkaCluster, prefix: string): KafkaSettings
 }
+
+const CASES: readonly Case[] = [
+  {
+    name: 'Kafka, one broker',
+    cluster: {},
+    compressions: ['lz4', 'gzip', 'none'],
+    settings: ({ bootstrap }, prefix) => settingsOf(bootstrap, prefix, BIG),
+  },
+  {
+    name: 'Kafka, three brokers',
+    cluster: { brokers: 3 },
+    compressions: ['lz4'],
+    settings: ({ bootstrap }, prefix) =>
+      settingsOf(bootstrap, prefix, {
+        replicationFactor: 3,
+        topicConfig: { ...BIG.topicConfig, 'min.insync.replicas': '2' },
+      }),
+  },
+  {
+    name: 'Kafka, TLS and SCRAM',
+    cluster: { secure: true },
+    compressions: ['lz4'],
+    settings: ({ bootstrap, ca, users }, prefix) => {
+      const { username, password } = users!.admin
+      return settingsOf(bootstrap, prefix, {
+        ...BIG,
+        tls: { ca: readFileSync(ca!, 'utf8'), cert: null, key: null, rejectUnauthorized: true },
+        sasl: { mechanism: 'scram-sha-512', username, password },
+      })
+    },
+  },
+]
+
+for (const { name, cluster: options, compressions, settings } of CASES)
+  describe.skipIf(missing !== null)(missing === null ? name : `${name}: ${missing}`, () => {
+    let cluster: KafkaCluster
+    beforeAll(async () => {
+      cluster = await startKafka(options)
+    })
+    afterAll(() => cluster?.[Symbol.asyncDispose]())
+
+    for (const compression of compressions) {
+      const target = <L>(open: (settings: KafkaSettings) => Promise<L>) => {
+        const topicPrefix = `t${randomUUID().slice(0, 8)}.`
+        const own = settings(cluster, topicPrefix)
+        return { topicPrefix, open: () => open(own), async [Symbol.asyncDispose]() {} }
+      }
+      const shared = { name: `${name}, ${compression}`, hasMarkers: true, settleMs: 5_000 }
+      changeLogConformance({
+        ...shared,
+        target: async partitions => target(own => openLog(own, { partitions, compression })),
+      })
+      entryLogConformance({
+        ...shared,
+        target: async () =>
+          target(own =>
+            openKafkaEntryLog({
+              settings: own,
+              clock: realClock,
+              log: silentLog,
+              pipeline: 'kit',
+              compression,
+            }),
+          ),
+      })
+    }
+  })

@@ -197,7 +197,9 @@ describe('hub.yaml', () => {
       'hub.yaml:1:39: log.producer.acks is 1: must be all',
       'hub.yaml:1:53: log.producer["linger.ms"] is -1: must be at least 0',
     ])
-    expect(hub('log: { type: kafka }').said).toEqual(['hub.yaml:1:6: log (kafka) has no "brokers", which it needs'])
+    expect(hub('log: { type: kafka }').said).toEqual([
+      'hub.yaml:1:6: log (kafka) has no "brokers", which it needs',
+    ])
     expect(hub('log: { topic: { replication.factor: 3 } }').said).toEqual([
       'hub.yaml:1:8: "topic" in log is of Kafka, and log.type is embedded',
     ])
