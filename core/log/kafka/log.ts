@@ -85,6 +85,8 @@ function opened(state: State, id: string): KafkaLog {
   const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
   const topicConfig = {
     'cleanup.policy': 'delete',
+    // The time of a record is the database's, whose clock may be ahead of the brokers'. Kafka knows this setting from 3.6 on.
+    'message.timestamp.after.max.ms': String(Number.MAX_SAFE_INTEGER),
     'retention.ms': String(Math.min(Number.MAX_SAFE_INTEGER, retentionHours * 3_600_000)),
     ...settings.topicConfig,
   }
