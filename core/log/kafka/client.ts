@@ -5,6 +5,7 @@
 import * as zlib from 'node:zlib'
 import kafkajs, { type Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from 'kafkajs'
 import { compressFrameSync, decompressFrameSync } from 'lz4-napi'
+import snappy from 'snappy'
 import type { Log } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import type { KafkaCompression, KafkaSettings } from './settings.ts'
@@ -35,6 +36,11 @@ CompressionCodecs[CompressionTypes.LZ4] = codec(
   raw => compressFrameSync(raw) as Buffer,
   packed => decompressFrameSync(packed) as Buffer,
 )
+// One block without the frames of the Java client, which reads either.
+CompressionCodecs[CompressionTypes.Snappy] = codec(
+  raw => snappy.compressSync(raw),
+  packed => snappy.uncompressSync(packed) as Buffer,
+)
 if (zstdCompressSync && zstdDecompressSync)
   CompressionCodecs[CompressionTypes.ZSTD] = codec(
     raw => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }),
@@ -51,14 +57,11 @@ const TYPES: Readonly<Record<KafkaCompression, number>> = {
 
 /** The number the client knows a compression by. Throws `config` for one that this machine has no codec for. */
 export function compressionType(compression: KafkaCompression): number {
-  const hasCodec = compression === 'zstd' ? zstdCompressSync !== undefined : compression !== 'snappy'
-  if (hasCodec) return TYPES[compression]
+  if (compression !== 'zstd' || zstdCompressSync) return TYPES[compression]
   throw new ConnectorError(
     'config',
-    compression === 'zstd'
-      ? `compression.type zstd needs Node.js 22.15 or newer, and this is ${process.version}`
-      : 'compression.type snappy is not built in',
-    { hint: 'Use lz4, gzip or none.' },
+    `compression.type zstd needs Node.js 22.15 or newer, and this is ${process.version}`,
+    { hint: 'Use lz4, gzip, snappy or none.' },
   )
 }
 

@@ -1,18 +1,21 @@
 /** What can happen to a log on Kafka, each with what is said of it: K1 to K4, V5, and that nothing is lost or doubled meanwhile. */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import kafkajs, { type Admin } from 'kafkajs'
+import kafkajs, { type AclEntry, type Admin } from 'kafkajs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Context, Offset, Writer } from '../../../core/connector.ts'
 import { ConnectorError } from '../../../core/errors.ts'
 import type { KafkaLog } from '../../../core/log/kafka/log.ts'
+import { removeKafkaLog } from '../../../core/log/kafka/remove.ts'
 import type { KafkaSettings } from '../../../core/log/kafka/settings.ts'
 import type { ChangeRecord } from '../../../core/record.ts'
+import { realClock } from '../../../core/worker/clock.ts'
 import { testContext } from '../../conform/context.ts'
 import { change } from '../../conform/log.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
-import { openLog, settingsOf } from './kafka-settings.ts'
+import { openLog, settingsOf, silentLog } from './kafka-settings.ts'
 
+const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs
 const missing = missingForKafka()
 const title = (name: string) => (missing === null ? name : `${name}: ${missing}`)
 const source = (over: Partial<Context> = {}) => testContext({ pipeline: 'kit', task: 'kit/source', ...over })
@@ -283,17 +286,8 @@ describe.skipIf(missing !== null)(title('Kafka of one broker'), () => {
     await expect(openLog(settings, { partitions: 2 })).rejects.toMatchObject({ kind: 'config' })
   })
 
-  it('a compression that cannot be had is refused before anything is made', async () => {
-    const { producer, ...rest } = settingsOf(cluster.bootstrap, newPrefix())
-    log = await openLog({ ...rest, producer: { ...producer, compression: 'snappy' } }).catch(error => {
-      expect(error).toMatchObject({ kind: 'config', message: expect.stringContaining('snappy') })
-      return null
-    })
-    expect(log).toBeNull()
-  })
-
   it('progress of a sink is the offset of its group, fenced and with the id of the log (K3)', async () => {
-    const { settings, topic } = await filled()
+    const { topic } = await filled()
     const context = (epoch: number) => testContext({ pipeline: 'kit', task: 'kit/search/0', epoch })
     const old = log!.progress(context(1), 'search', 0)
     expect(await old.load()).toBeNull()
@@ -309,7 +303,6 @@ describe.skipIf(missing !== null)(title('Kafka of one broker'), () => {
       log: log!.id,
       next: { [topic]: 29 },
     })
-    void settings
   })
 })
 
@@ -370,5 +363,59 @@ describe.skipIf(missing !== null)(title('Kafka that asks who we are'), () => {
       kind: 'auth',
       hint: expect.stringContaining('kafka-acls'),
     })
+    const { username: user, password: secret } = cluster.users!.admin
+    const admin = new kafkajs.Kafka({
+      brokers: [...cluster.bootstrap],
+      ssl: { ca: [tls().ca] },
+      sasl: { mechanism: 'plain', username: user, password: secret },
+      logLevel: kafkajs.logLevel.NOTHING,
+    }).admin()
+    await admin.connect()
+    await admin.createAcls({ acl: aclsOfDocs(cluster.users!.alice.principal, `${prefix}kit.`, 'test.') })
+    await admin.disconnect()
+    await using log = await openLog(own)
+    await writeAll(log, 3, 5, () => {})
+    expect(await idsIn(log)).toEqual(numbers(15))
+    const progress = log.progress(testContext({ pipeline: 'kit', task: 'kit/search/0' }), 'search', 0)
+    expect(await progress.load()).toBeNull()
+    await progress.save({ log: log.id, next: { [`${prefix}kit.test.kit`]: 7 } })
+    const removed = await removeKafkaLog({
+      settings: own,
+      clock: realClock,
+      log: silentLog,
+      pipeline: 'kit',
+      sinks: ['search'],
+    })
+    expect(removed).toEqual([`topic ${prefix}kit.test.kit`, `topic ${prefix}kit.offsets`])
   })
 })
+
+/** The lines of the docs, for these names. */
+function aclsOfDocs(principal: string, topics: string, hub: string): AclEntry[] {
+  const page = readFileSync(new URL('../../../docs/kafka.md', import.meta.url), 'utf8')
+  const lines = page.replaceAll(' \\\n', ' ').match(/^kafka-acls .*$/gm)!
+  expect(lines.length).toBe(3)
+  const kinds = {
+    topic: AclResourceTypes.TOPIC,
+    group: AclResourceTypes.GROUP,
+    'transactional-id': AclResourceTypes.TRANSACTIONAL_ID,
+  }
+  return lines.flatMap(line => {
+    const [, kind, name] = /--(topic|group|transactional-id) (\S+)/.exec(line)!
+    expect(line).toContain('--resource-pattern-type prefixed')
+    return [...line.matchAll(/--operation (\w+)/g)].map(
+      ([, operation]): AclEntry => ({
+        resourceType: kinds[kind as keyof typeof kinds],
+        resourceName: name === 'shop.' ? topics : hub,
+        resourcePatternType: ResourcePatternTypes.PREFIXED,
+        principal,
+        host: '*',
+        operation:
+          AclOperationTypes[
+            operation!.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase() as keyof typeof AclOperationTypes
+          ],
+        permissionType: AclPermissionTypes.ALLOW,
+      }),
+    )
+  })
+}

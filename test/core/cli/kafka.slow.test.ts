@@ -1,0 +1,94 @@
+/** The program with its log on a real Kafka: the same pipeline file, killed, gone on with, looked at and deleted. */
+import { join } from 'node:path'
+import kafkajs from 'kafkajs'
+import Database from 'libsql'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
+import { newFolder, until } from './program.ts'
+
+const missing = missingForKafka()
+const ROWS = 20_000
+const CHANGES = 3_000
+const PIPELINE = (rate: number) => `name: made-up
+source: { type: generate, rows: ${ROWS}, changes: ${CHANGES}, rate: ${rate} }
+log: { partitions: 2 }
+sinks:
+  - { name: index, type: sqlite, path: index.db }
+  - { name: out, type: stdout }
+`
+
+describe.skipIf(missing !== null)(
+  missing === null ? 'the log on Kafka' : `the log on Kafka: ${missing}`,
+  () => {
+    let cluster: KafkaCluster
+    beforeAll(async () => {
+      cluster = await startKafka()
+    })
+    afterAll(() => cluster?.[Symbol.asyncDispose]())
+
+    const documents = (folder: string): Map<string, string> => {
+      const database = new Database(join(folder, 'index.db'), { timeout: 2_000 })
+      try {
+        const rows = database.prepare('SELECT id, document FROM items').all() as {
+          id: string
+          document: string
+        }[]
+        return new Map(rows.map(({ id, document }) => [id, document]))
+      } finally {
+        database.close()
+      }
+    }
+    const hub = () => `log: { type: kafka, brokers: ["${cluster.bootstrap.join('", "')}"] }\n`
+
+    it('goes on where it was after kill -9, with the documents that one run on files has; delete leaves nothing', async () => {
+      using plain = newFolder()
+      plain.write('p.yaml', PIPELINE(0))
+      expect(await plain.run(['run', 'p.yaml', '--until-caught-up'])).toMatchObject({ code: 0 })
+      using folder = newFolder()
+      folder.write('hub.yaml', hub())
+      folder.write('p.yaml', PIPELINE(0))
+      for (let kills = 0; kills < 3; kills++) {
+        const killed = folder.start(['run', 'p.yaml'])
+        await new Promise(resolve => setTimeout(resolve, 900 + kills * 400))
+        killed.child.kill('SIGKILL')
+        await killed.ended
+      }
+      const { code, stdout, stderr } = await folder.run(['run', 'p.yaml', '--until-caught-up'])
+      expect(code, stderr).toBe(0)
+      expect(documents(folder.path)).toEqual(documents(plain.path))
+      const line = JSON.parse(stdout.split('\n')[0] || '{"topic":"made-up.generate.items"}')
+      expect(line.topic).toBe('made-up.generate.items')
+      const admin = new kafkajs.Kafka({
+        brokers: [...cluster.bootstrap],
+        logLevel: kafkajs.logLevel.NOTHING,
+      }).admin()
+      await admin.connect()
+      const own = async () => (await admin.listTopics()).filter(topic => topic.startsWith('made-up')).sort()
+      expect(await own()).toEqual(['made-up.generate.items', 'made-up.offsets'])
+      expect((await folder.run(['delete', 'made-up', '--yes', '--file', 'p.yaml'])).code).toBe(0)
+      expect(await own()).toEqual([])
+      expect((await admin.listGroups()).groups.map(one => one.groupId)).not.toContain('millrace.made-up.out')
+      await admin.disconnect()
+    }, 240_000)
+
+    it('shows where it stands, and names what is wrong with the cluster', async () => {
+      using folder = newFolder()
+      folder.write('hub.yaml', hub())
+      folder.write('pipelines/p.yaml', PIPELINE(500).replace('made-up', 'shown'))
+      const running = folder.start(['up', '--port', '0'])
+      const status = async () => JSON.parse((await folder.run(['status', '--json'])).stdout)
+      await until(async () => (await status()).pipelines?.[0]?.state === 'following', 'following')
+      const [pipeline] = (await status()).pipelines
+      expect(pipeline.log.bytes).toBeNull()
+      expect(pipeline.tasks.map((task: { name: string }) => task.name)).toContain('shown/index/1')
+      expect((await folder.run(['status'])).stdout).toContain('log on Kafka')
+      running.child.kill('SIGTERM')
+      expect((await running.ended).code).toBe(0)
+      folder.write('hub.yaml', 'log: { type: kafka, brokers: ["127.0.0.1:9"] }\n')
+      const away = await folder.run(['run', 'pipelines/p.yaml'])
+      expect(away.code).toBe(1)
+      expect(away.stderr).toContain('127.0.0.1:9')
+      expect(away.stderr).not.toContain('    at ')
+    }, 120_000)
+  },
+)
