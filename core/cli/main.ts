@@ -10,6 +10,7 @@ import { readDocuments } from '../../connectors/sqlite/documents.ts'
 import { Secrets } from '../secrets.ts'
 import { remove } from './delete.ts'
 import { demo } from './demo.ts'
+import { hub, worker } from './fleet.ts'
 import { check, listDeadLetters, plan, search, status, validate } from './look.ts'
 import { exitCodeOf } from './output.ts'
 import type { Setting } from './session.ts'
@@ -53,6 +54,19 @@ common(
   .description('run one pipeline without API and page')
   .option('--until-caught-up', 'end when everything that stood in the source at the start is in the sinks')
   .action((file: string, options) => run(setting, file, options))
+common(
+  program.command('hub').argument('[files...]', 'pipelines, or directories of them (default: pipelines)'),
+  'millrace hub pipelines',
+)
+  .description('check pipelines and offer their tasks to workers, with API and page (Kafka and Redis)')
+  .option('--port <port>', 'port of the API and the page (default: 4000, or the next free one)')
+  .action((files: string[], options) => hub(setting, files, options))
+common(program.command('worker'), 'millrace worker --concurrency 20 --only sinks')
+  .description('take tasks that hubs offer, and run them (Kafka and Redis)')
+  .option('--concurrency <n>', 'tasks at the same time', '10')
+  .option('--only <kind>', 'sources or sinks')
+  .option('--port <port>', 'port of /livez, /readyz and /metrics (default: a free one)')
+  .action(options => worker(setting, options))
 common(program.command('validate').argument('[files...]'), 'millrace validate pipelines')
   .description('find every mistake in the files; connects to nothing')
   .action((files: string[], options) => validate(setting, files, options))

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import pino from 'pino'
 import type { Log } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
 import { type DataDirectory, openDirectory } from '../hub/directory.ts'
 import { type Hub, openHub } from '../hub/hub.ts'
 import { kafkaLogs } from '../hub/kafka-logs.ts'
@@ -14,6 +15,8 @@ import type { HubParts } from '../hub/pipeline.ts'
 import { type HubConfig, parseHub } from '../pipeline/hub-schema.ts'
 import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
 import type { ParsedPipeline, Registry } from '../pipeline/schema.ts'
+import { openBullQueue } from '../queue/bullmq.ts'
+import type { TaskQueue } from '../queue/queue.ts'
 import type { Secrets } from '../secrets.ts'
 import { realClock } from '../worker/clock.ts'
 import { BadInput, complain, printJson } from './output.ts'
@@ -94,15 +97,63 @@ export interface OwnedHub extends AsyncDisposable {
   readonly parts: HubParts
 }
 
-function logsOf(config: HubConfig, directory: DataDirectory, log: Log): Logs {
+export function logsOf(config: HubConfig, directory: DataDirectory | null, log: Log): Logs {
   const { kafka, lingerMs, batchBytes } = config.log
   return kafka
     ? kafkaLogs({ config, clock: realClock, log })
-    : embeddedLogs({ directory, clock: realClock, log, lingerMs, batchBytes })
+    : embeddedLogs({ directory: directory!, clock: realClock, log, lingerMs, batchBytes })
 }
 
+/** The pipelines' files as they stand: what a hub hands to workers, who fill in secrets from their own environment. */
+export function textsOf(pipelines: readonly ParsedPipeline[]): ReadonlyMap<string, PipelineText> {
+  return new Map(pipelines.map(({ name, file }) => [name, { file, text: readFile(file) }]))
+}
+
+export interface PipelineText {
+  readonly file: string
+  readonly text: string
+}
+
+/** Of one file that came with an offer. Throws `config` with all that is wrong with it here. */
+export function parseText(
+  { connectors, secrets, env }: Setting,
+  { file, text }: PipelineText,
+): ParsedPipeline {
+  const { pipelines, mistakes } = parsePipelines([{ path: file, text }], {
+    connectors,
+    env,
+    readFile,
+    secrets,
+  })
+  const [first] = mistakes
+  if (first || !pipelines[0])
+    throw new ConnectorError(
+      'config',
+      mistakes.map(one => `${one.file}:${one.line}:${one.column}: ${one.message}`).join('; '),
+      { hint: 'A worker needs the environment and the files that its pipelines name.' },
+    )
+  return pipelines[0]
+}
+
+export const openQueue = async ({ name, queue }: HubConfig, log: Log): Promise<TaskQueue> =>
+  openBullQueue({
+    url: queue!.url!,
+    ca: queue!.ca === undefined ? null : readFile(queue!.ca),
+    sentinels: queue!.sentinel ?? null,
+    hub: name,
+    lockMs: queue!.lock_ms,
+    stalledMs: Math.max(500, queue!.lock_ms / 5),
+    clock: realClock,
+    log,
+  })
+
 /** Takes the data directory and a hub on it. */
-export function ownHub({ secrets }: Setting, config: HubConfig, log: Log): OwnedHub {
+export function ownHub(
+  { secrets }: Setting,
+  config: HubConfig,
+  log: Log,
+  makeHub: (parts: HubParts) => Hub = openHub,
+): OwnedHub {
   const directory = openDirectory(config.dataDir)
   const parts: HubParts = {
     directory,
@@ -112,7 +163,7 @@ export function ownHub({ secrets }: Setting, config: HubConfig, log: Log): Owned
     redact: text => secrets.redact(text),
     logs: logsOf(config, directory, log),
   }
-  const hub = openHub(parts)
+  const hub = makeHub(parts)
   return {
     hub,
     directory,

@@ -5,6 +5,7 @@
  *   GET  /api/status                        Status
  *   GET  /api/search?pipeline=…&words=…&limit=…
  *   GET  /api/dead-letters?pipeline=…       DeadLetter[]
+ *   GET  /livez /readyz /metrics            health.ts
  *   POST /api/delete?pipeline=…             stops it, drops what it made upstream, its logs and progress
  *
  * Commands use it while a hub runs (`hub.json` names it). Answers 4xx as { error, hint }.
@@ -13,6 +14,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { asConnectorError, ConnectorError } from '../errors.ts'
+import { healthRoutes } from './health.ts'
 import type { Hub } from './hub.ts'
 
 export interface ApiOptions {
@@ -46,7 +48,9 @@ export async function startApi(hub: Hub, { host, port, pages }: ApiOptions): Pro
   // A page of another site must not read or steer a hub on this machine: only requests that name this host are answered.
   server.addHook('onRequest', async (request, reply) => {
     const name = (request.headers.host ?? '').replace(/:\d+$/, '')
-    if (!['127.0.0.1', 'localhost', '[::1]', host].includes(name))
+    // A probe of Kubernetes names the pod's address, which is nobody's website.
+    const isProbe = ['/livez', '/readyz', '/metrics'].includes(request.url)
+    if (!isProbe && !['127.0.0.1', 'localhost', '[::1]', host].includes(name))
       await reply.code(403).send({ error: `unknown host "${name}"`, hint: null })
   })
   server.setErrorHandler(async (thrown, _, reply) => {
@@ -63,8 +67,19 @@ export async function startApi(hub: Hub, { host, port, pages }: ApiOptions): Pro
         .send(readFileSync(join(pages, file))),
     )
   routes(server, hub)
+  const watch = healthRoutes(server, {
+    tasks: async () => (await hub.status()).pipelines.flatMap(one => one.tasks),
+    stuck: () => null, // what it shows it asks others for; its own work is to answer
+  })
   const listening = await listen(server, host, port)
-  return { url: `http://${host}:${listening}`, port: listening, [Symbol.asyncDispose]: () => server.close() }
+  return {
+    url: `http://${host}:${listening}`,
+    port: listening,
+    async [Symbol.asyncDispose]() {
+      watch[Symbol.dispose]()
+      await server.close()
+    },
+  }
 }
 
 function routes(server: FastifyInstance, hub: Hub): void {

@@ -3,22 +3,19 @@
  * for. A pipeline that fails never stops another: each has its own tasks, and nothing here throws out of a running one.
  */
 import { setMaxListeners } from 'node:events'
-import type { Batch, Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
-import { prefetched } from '../flow.ts'
+import type { Batch, Clock, Log } from '../connector.ts'
 import type { ChangeLog, EntryLog, LogOffset, TopicEnds } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
-import { type DeadLetters, type Progress, resumeAt } from '../pump.ts'
 import { type Detached, detachedTasks } from '../queue/detached.ts'
 import { localQueue } from '../queue/local.ts'
 import type { ChangeRecord, LogRecord } from '../record.ts'
-import { transformed } from '../transform/transform.ts'
-import { deadLetters, haltOnReject, readDeadLetters } from '../worker/dead-letters.ts'
-import { type Opened, startTask, type Task } from '../worker/task.ts'
+import { readDeadLetters } from '../worker/dead-letters.ts'
+import { startTask, type Task } from '../worker/task.ts'
 import type { DataDirectory } from './directory.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
-import { only } from './only.ts'
+import { openSink, openSource, type TaskParts } from './tasks.ts'
 
 export interface HubParts {
   readonly directory: DataDirectory
@@ -48,9 +45,8 @@ export interface RunningPipeline extends AsyncDisposable {
 
 interface Running extends HubParts {
   readonly definition: ParsedPipeline
-  readonly progress: PipelineLogs['progress']
+  readonly parts: TaskParts
   readonly changeLog: ChangeLog
-  readonly deadLog: EntryLog
   readonly stop: AbortController
   readonly positions: Map<string, LogOffset>
   readonly detached: Detached
@@ -67,11 +63,7 @@ const RETAIN_EVERY_MS = 60_000
 
 export async function startPipeline(definition: ParsedPipeline, parts: HubParts): Promise<RunningPipeline> {
   const detached = detachedTasks(parts.directory.state)
-  const {
-    changes: changeLog,
-    dead: deadLog,
-    progress,
-  } = await parts.logs.open(definition, {
+  const logs = await parts.logs.open(definition, {
     ...definition.log.retention,
     consumers: tasksOf(definition).sinks.map(one => one.name),
     isDetached: detached.has,
@@ -81,13 +73,13 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
   const caughtUp = new Promise<void>(resolve => {
     settle = resolve
   })
+  const { changes: changeLog, dead: deadLog } = logs
   const dead = (await readDeadLetters(deadLog)).length
   const running: Running = {
     ...parts,
     definition,
-    progress,
     changeLog,
-    deadLog,
+    parts: partsOf(definition, logs, parts, detached, () => running),
     stop: new AbortController(),
     positions: new Map(),
     detached,
@@ -128,6 +120,28 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
   }
 }
 
+const partsOf = (
+  definition: ParsedPipeline,
+  logs: PipelineLogs,
+  { clock, log, redact }: HubParts,
+  detached: Detached,
+  running: () => Running,
+): TaskParts => ({
+  definition,
+  logs,
+  clock,
+  log,
+  redact,
+  isDetached: detached.has,
+  resumed(task, at) {
+    if (at !== null) running().positions.set(task, at)
+    look(running())
+  },
+  died(count) {
+    running().dead += count
+  },
+})
+
 const taskOptions = (running: Running, name: string) => {
   const { definition, directory, clock, random, log, stop } = running
   const owner = `pid-${process.pid}`
@@ -149,7 +163,7 @@ function startSource(running: Running): Task {
   const { definition } = running
   return startTask<ChangeRecord>({
     ...taskOptions(running, `${definition.name}/source`),
-    open: context => openSource(running, context),
+    open: context => openSource(running.parts, context),
     seen: batch => {
       if (batch.caughtUp) void aim(running)
     },
@@ -160,7 +174,7 @@ function startSink(running: Running, sink: ParsedSink, partition: number): Task 
   const name = `${running.definition.name}/${sink.name}/${partition}`
   const task = startTask<LogRecord>({
     ...taskOptions(running, name),
-    open: context => openSink(running, sink, partition, context),
+    open: context => openSink(running.parts, sink, partition, context),
     seen: (batch: Batch) => {
       running.positions.set(name, batch.offset as unknown as LogOffset)
       look(running)
@@ -192,115 +206,6 @@ function look(running: Running): void {
     }
   running.caughtUp = true
   running.settle()
-}
-
-/** A source's writer always has its position in the log. */
-const NO_PROGRESS: Progress = {
-  load: async () => null,
-  save: async () => {},
-}
-
-async function openSource(running: Running, context: Context): Promise<Opened<ChangeRecord>> {
-  const { definition, changeLog } = running
-  const { connector, config, transforms } = definition.source
-  const inner = await changeLog.writer(context, await floorOf(running, context))
-  const writer = transforms.length > 0 ? transformed<ChangeRecord>(inner, transforms) : inner
-  return withReader(writer, async () => {
-    const from = await resumeAt(writer, NO_PROGRESS)
-    const reader = await (connector as Source).open(config as never, from, context)
-    return { reader, progress: NO_PROGRESS, dead: letters<ChangeRecord>(running, 'source') }
-  })
-}
-
-/** Without a stored number the first is above whatever a keyed sink of the pipeline holds (V3). Asked only of a new log. */
-async function floorOf(running: Running, context: Context): Promise<number> {
-  if ((await running.changeLog.ends()).length > 0) return 0
-  let floor = 0
-  for (const { connector, config } of running.definition.sinks) {
-    if (!connector.keyed) continue
-    // A task name of its own: looking must not fence the sink's tasks.
-    await using writer = await (connector as Sink).open(config as never, {
-      ...context,
-      task: `${context.task}/floor`,
-    })
-    floor = Math.max(floor, (await writer.highest?.()) ?? 0)
-  }
-  return floor
-}
-
-async function openSink(
-  running: Running,
-  sink: ParsedSink,
-  partition: number,
-  context: Context,
-): Promise<Opened<LogRecord>> {
-  const { changeLog, detached } = running
-  if (detached.has(context.task)) throw detachedError(context.task) // before the sink is asked for anything
-  const inner = await (sink.connector as Sink).open(sink.config as never, context)
-  const changed = sink.transforms.length > 0 ? transformed<LogRecord>(inner, sink.transforms) : inner
-  const writer = sink.only ? only(changed, sink.only) : changed // what a sink does not take its transforms need not understand
-  const progress = running.progress(context, sink.name, partition)
-  return withReader(
-    writer,
-    async () => {
-      const from = await resumeAt(writer, progress)
-      if (from !== null) running.positions.set(context.task, from as unknown as LogOffset)
-      look(running)
-      const { batch } = sink.connector as Sink
-      const reader = await changeLog.reader({
-        consumer: context.task,
-        partition,
-        from,
-        signal: context.signal,
-        ...(batch ? { maxRecords: batch.records, maxBytes: batch.bytes } : {}),
-      })
-      // Who names a batch waits for somebody else while it is written.
-      return {
-        reader: batch ? prefetched(reader) : reader,
-        progress,
-        dead: letters<LogRecord>(running, sink.name),
-      }
-    },
-    progress,
-  )
-}
-
-/** A writer that was opened is closed when what follows fails, and so is its progress. */
-async function withReader<R extends ChangeRecord>(
-  writer: Writer<R>,
-  open: () => Promise<{ reader: Reader<R>; progress: Progress; dead: DeadLetters<R> }>,
-  progress: Progress = NO_PROGRESS,
-): Promise<Opened<R>> {
-  try {
-    return { writer, ...(await open()) }
-  } catch (error) {
-    await writer[Symbol.asyncDispose]()
-    await progress[Symbol.asyncDispose]?.()
-    throw error
-  }
-}
-
-function letters<R extends ChangeRecord>(running: Running, sink: string): DeadLetters<R> {
-  const { definition, deadLog, clock, redact } = running
-  if (definition.errors.onReject === 'halt') return haltOnReject<R>()
-  const inner = deadLetters<R>({
-    log: deadLog,
-    pipeline: definition.name,
-    sink,
-    nowMs: () => clock.nowUs() / 1000,
-    redact,
-  })
-  return {
-    async add(rejected) {
-      await inner.add(rejected)
-      running.dead += rejected.length
-      for (const { record, stage, error } of rejected)
-        running.log.warn(
-          { pipeline: definition.name, sink, stage, key: record.key },
-          `dead letter: ${redact(error.message)}`,
-        )
-    },
-  }
 }
 
 /**

@@ -16,6 +16,8 @@ export interface TaskStatus {
   readonly error: string | null
   readonly hint: string | null
   readonly metrics: Readonly<Record<string, number>>
+  /** Who runs it; null: this process, or nobody. */
+  readonly worker: string | null
 }
 
 export interface PipelineStatus {
@@ -36,12 +38,16 @@ export interface Status {
 }
 
 /** Records in the log that the sink task has not passed. */
-function lagOf(ends: readonly TopicEnds[], position: LogOffset | null, partition: number): number {
+export function lagOf(ends: readonly TopicEnds[], position: LogOffset | null, partition: number): number {
   let lag = 0
   for (const { topic, partition: of, start, end } of ends)
     if (of === partition) lag += end - Math.max(start, position?.next[topic] ?? start)
   return lag
 }
+
+/** How old what it has written last was in the database. */
+export const lagSeconds = (lagRecords: number, lastMs: number, nowMs: number): number =>
+  lagRecords > 0 && lastMs > 0 ? Math.max(0, Math.round((nowMs - lastMs) / 100) / 10) : 0
 
 function taskStatus(task: Task, isDetached: boolean, lagRecords: number, nowMs: number): TaskStatus {
   const error = isDetached ? detachedError(task.name) : task.error()
@@ -51,24 +57,36 @@ function taskStatus(task: Task, isDetached: boolean, lagRecords: number, nowMs: 
     state: isDetached ? 'detached' : task.state(),
     records: task.metrics.get('records'),
     lag_records: lagRecords,
-    lag_seconds: lagRecords > 0 && lastMs > 0 ? Math.max(0, Math.round((nowMs - lastMs) / 100) / 10) : 0,
+    lag_seconds: lagSeconds(lagRecords, lastMs, nowMs),
     error: error?.message ?? null,
     hint: error?.hint ?? null,
     metrics: task.metrics.all(),
+    worker: null,
   }
 }
 
 /** The worst a task is in is what the pipeline is in. */
-function stateOf(running: RunningPipeline): string {
-  const states = [running.source, ...running.sinks.map(one => one.task)].map(task =>
-    running.isDetached(task.name) ? 'detached' : task.state(),
-  )
+export function worstOf(
+  source: string,
+  sinks: readonly string[],
+  isInSnapshot: boolean,
+  isCaughtUp: boolean,
+): string {
+  const states = [source, ...sinks]
   for (const bad of ['halted', 'failing', 'detached'] as const) if (states.includes(bad)) return bad
   if (states.every(state => state === 'stopped')) return 'stopped'
-  if (running.source.state() === 'ended') return running.isCaughtUp() ? 'ended' : 'following'
-  if (running.source.state() !== 'running') return 'starting'
-  return running.source.metrics.get('snapshot_running') === 1 ? 'snapshot' : 'following'
+  if (source === 'ended') return isCaughtUp ? 'ended' : 'following'
+  if (source !== 'running') return 'starting'
+  return isInSnapshot ? 'snapshot' : 'following'
 }
+
+const stateOf = (running: RunningPipeline): string =>
+  worstOf(
+    running.source.state(),
+    running.sinks.map(({ task }) => (running.isDetached(task.name) ? 'detached' : task.state())),
+    running.source.metrics.get('snapshot_running') === 1,
+    running.isCaughtUp(),
+  )
 
 export async function statusOf(running: readonly RunningPipeline[], nowMs: number): Promise<Status> {
   return { pipelines: await Promise.all(running.map(one => pipelineStatus(one, nowMs))) }
@@ -107,6 +125,7 @@ export const failedStatus = ({ name, limits }: ParsedPipeline, error: ConnectorE
       error: error.message,
       hint: error.hint ?? null,
       metrics: {},
+      worker: null,
     },
   ],
   dead_letters: 0,

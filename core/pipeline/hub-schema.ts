@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { Secrets } from '../secrets.ts'
 import { readYaml, type Tree, type YamlFile } from './document.ts'
 import { type HubLog, hubLogSchema, KAFKA_ONLY } from './hub-log-schema.ts'
+import { type HubQueue, hubQueueSchema } from './hub-queue-schema.ts'
 import { inOrder, type Mistake } from './mistake.ts'
 import { HUB_NOT_BUILT } from './not-built.ts'
 import { misplacedReferences } from './placeholders.ts'
@@ -40,15 +41,7 @@ export const hubSchema = z
       .prefault({})
       .meta({ title: 'API', description: 'REST API and page.' }),
     log: hubLogSchema,
-    queue: z
-      .strictObject({
-        type: z.enum(['embedded']).default('embedded').meta({
-          title: 'Type',
-          description: 'embedded: tasks run in this process.',
-        }),
-      })
-      .prefault({})
-      .meta({ title: 'Queue', description: 'Who runs which task.' }),
+    queue: hubQueueSchema,
   })
   .meta({ title: 'Hub', description: 'A hub of Millrace.' })
 
@@ -62,7 +55,8 @@ export interface HubConfig {
     /** null: the embedded log. */
     readonly kafka: HubLog | null
   }
-  readonly queue: { readonly type: 'embedded' }
+  /** null: tasks run in this process. */
+  readonly queue: HubQueue | null
 }
 
 const configOf = ({ name, data_dir, api, log, queue }: z.output<typeof hubSchema>): HubConfig => ({
@@ -74,7 +68,7 @@ const configOf = ({ name, data_dir, api, log, queue }: z.output<typeof hubSchema
     batchBytes: log.batch_bytes,
     kafka: log.type === 'kafka' ? log : null,
   },
-  queue,
+  queue: queue.type === 'bullmq' ? queue : null,
 })
 
 export interface ParseHubOptions extends ReferenceSources {
@@ -89,10 +83,21 @@ export function parseHub(
   const defaults = configOf(hubSchema.parse({}))
   const read = readYaml(file, sources)
   if (!read.tree) return { config: defaults, mistakes: inOrder(read.mistakes) }
-  const { value, mistakes } = validated(hubSchema, read.tree, read, { secrets, notBuilt: HUB_NOT_BUILT })
+  const { value, mistakes: found } = validated(hubSchema, read.tree, read, {
+    secrets,
+    notBuilt: HUB_NOT_BUILT,
+  })
+  const mistakes = [...found]
   const idle = kafkaOnly(read.tree).map(([key, at]) =>
     read.mistakeAt(at, `"${key}" in log is of Kafka, and log.type is embedded`),
   )
+  if (value?.queue.type === 'bullmq' && value.log.type !== 'kafka')
+    mistakes.push(
+      read.mistakeAt(
+        treeAt(read.tree, ['queue', 'type'])!.at,
+        'queue.type is "bullmq": it needs log.type kafka, for workers on several machines share no files',
+      ),
+    )
   const misplaced = misplacedReferences(read.tree, read, sources.env, false)
   return {
     config: value ? configOf(value) : defaults,

@@ -34,9 +34,9 @@ export const HUB_NOT_BUILT: NotBuilt = {
   keys: {
     '': ['alerts', 'auth', 'metrics', 'documents'],
     api: ['tls', 'auth', 'token'],
-    queue: ['url', 'tls', 'prefix'],
+    queue: ['prefix'],
   },
-  values: { 'queue.type': ['bullmq'] },
+  values: {},
 }
 
 export const placeOf = (path: readonly PropertyKey[]): string =>

@@ -1,8 +1,17 @@
 /**
  * The contract of the queue: long leases on tasks, never one job per record (L1). Whoever holds the lease of a task runs its
  * pump; everybody else leaves it alone. The queue holds hints only: losing it loses no progress, since every writer fences
- * by the epoch and the previous offset it keeps with its data (P2, L2). Drivers: local.ts (embedded), later bullmq.ts.
+ * by the epoch and the previous offset it keeps with its data (P2, L2).
+ *
+ *   Queue       leases of tasks that are known by name: one process that runs them all (local.ts)
+ *   TaskQueue   tasks that hubs offer and any worker takes (bullmq.ts)
+ *
+ *              offer                 take                     release, at once or after a delay
+ *   (nothing) ──────▶ waiting ─────────────▶ held ───────────────────────────────┐
+ *                        ▲                    │ not renewed in time               │
+ *                        └────────────────────┴───────────────────────────────────┘
  */
+import type { Json } from '../record.ts'
 
 export interface Lease {
   readonly task: string
@@ -13,11 +22,61 @@ export interface Lease {
   readonly deadlineMs: number
 }
 
-export interface Queue extends AsyncDisposable {
-  /** Takes a task that nobody holds or whose lease ran out; null: held. `above`: an epoch known from elsewhere (the sink's). */
-  lease(task: string, owner: string, above?: number): Promise<Lease | null>
+/** What a running task needs of either. */
+export interface Renewal {
   /** Throws Fenced when the lease is no longer ours. */
   renew(lease: Lease): Promise<Lease>
+}
+
+export interface Queue extends Renewal, AsyncDisposable {
+  /** Takes a task that nobody holds or whose lease ran out; null: held. `above`: an epoch known from elsewhere (the sink's). */
+  lease(task: string, owner: string, above?: number): Promise<Lease | null>
   /** Gives it back; nothing when it is no longer ours. */
   release(lease: Lease): Promise<void>
+}
+
+export type TaskKind = 'source' | 'sink'
+
+/** A task that is to be run by whoever takes it. */
+export interface Offer {
+  readonly task: string
+  readonly kind: TaskKind
+  /** What a worker needs to run it. No secrets: the queue is no place for them. Another one ends who runs the task by the old one. */
+  readonly data: Json
+}
+
+export interface Taken {
+  readonly lease: Lease
+  readonly offer: Offer
+  /** Of the owners before, in a row. */
+  readonly failures: number
+}
+
+export interface Release {
+  /** Nobody takes it before. */
+  readonly delayMs: number
+  /** An epoch seen where the data lives: the next lease is above it (L1). */
+  readonly above: number
+  readonly failures: number
+  readonly report: Json
+}
+
+export interface Offered extends Offer {
+  readonly state: 'waiting' | 'held' | 'delayed'
+  readonly report: Json
+}
+
+export interface TaskQueue extends Renewal, AsyncDisposable {
+  /**
+   * These are the tasks there are to be: makes what is missing, takes away what is not among them and not to be kept as it is.
+   * Repeatable, by any number of hubs.
+   */
+  offer(offers: readonly Offer[], isKept?: (task: string) => boolean): Promise<void>
+  list(): Promise<readonly Offered[]>
+  /** Waits for a task of these kinds. null: the signal aborted. */
+  take(owner: string, kinds: readonly TaskKind[], signal: AbortSignal): Promise<Taken | null>
+  /** What hubs show of it. Answers false when it is wanted no more, or by other data. */
+  report(taken: Taken, report: Json): Promise<boolean>
+  /** Gives it back; nothing when it is no longer ours. */
+  release(taken: Taken, release: Release): Promise<void>
 }

@@ -18,7 +18,7 @@ import type { Batch, Clock, Context, Log, Reader, Writer } from '../connector.ts
 import { asConnectorError, type ConnectorError, Fenced, POLICY } from '../errors.ts'
 import { observed, timed } from '../flow.ts'
 import { type DeadLetters, type Progress, pump } from '../pump.ts'
-import type { Lease, Queue } from '../queue/queue.ts'
+import type { Lease, Queue, Renewal } from '../queue/queue.ts'
 import type { ChangeRecord } from '../record.ts'
 import { backoffMs, type Retry } from './backoff.ts'
 import { type Numbers, numbers } from './metrics.ts'
@@ -32,11 +32,11 @@ export interface Opened<R extends ChangeRecord> {
   readonly dead: DeadLetters<R>
 }
 
-export interface TaskOptions<R extends ChangeRecord> {
+/** Of one run under one lease. */
+export interface AttemptOptions<R extends ChangeRecord> {
   readonly pipeline: string
   readonly name: string
-  readonly owner: string
-  readonly queue: Queue
+  readonly queue: Renewal
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
@@ -45,6 +45,11 @@ export interface TaskOptions<R extends ChangeRecord> {
   open(context: Context): Promise<Opened<R>>
   /** Each batch that was written and let go. */
   seen?(batch: Batch<R>): void
+}
+
+export interface TaskOptions<R extends ChangeRecord> extends AttemptOptions<R> {
+  readonly owner: string
+  readonly queue: Queue
 }
 
 export interface Task {
@@ -58,7 +63,7 @@ export interface Task {
 }
 
 interface Run<R extends ChangeRecord> {
-  readonly options: TaskOptions<R>
+  readonly options: AttemptOptions<R>
   readonly metrics: Numbers
   state: TaskState
   error: ConnectorError | null
@@ -68,21 +73,53 @@ interface Run<R extends ChangeRecord> {
   above: number
 }
 
+const runOf = <R extends ChangeRecord>(options: AttemptOptions<R>, failures: number): Run<R> => ({
+  options,
+  metrics: numbers(),
+  state: 'waiting',
+  error: null,
+  failures,
+  above: 0,
+})
+const taskOf = <R extends ChangeRecord>(run: Run<R>, done: Promise<void>): Task => ({
+  name: run.options.name,
+  metrics: run.metrics,
+  state: () => run.state,
+  error: () => run.error,
+  done,
+})
+
+/** For as long as it is wanted: leased again and again. */
 export function startTask<R extends ChangeRecord>(options: TaskOptions<R>): Task {
-  const run: Run<R> = { options, metrics: numbers(), state: 'waiting', error: null, failures: 0, above: 0 }
-  return {
-    name: options.name,
-    metrics: run.metrics,
-    state: () => run.state,
-    error: () => run.error,
-    done: supervise(run),
-  }
+  const run = runOf(options, 0)
+  return taskOf(run, supervise(run, options))
+}
+
+/** Once, under a lease that somebody else took: who gives it back when `done`. */
+export interface Attempt {
+  readonly task: Task
+  /** In a row, this one included. */
+  failures(): number
+  /** An epoch that was seen where the data lives. */
+  above(): number
+}
+
+export function attemptTask<R extends ChangeRecord>(
+  options: AttemptOptions<R>,
+  lease: Lease,
+  failures: number,
+): Attempt {
+  const run = runOf(options, failures)
+  const done = attempt(run, lease).then(() => {
+    if (options.signal.aborted && run.state !== 'ended' && run.state !== 'halted') run.state = 'stopped'
+  })
+  return { task: taskOf(run, done), failures: () => run.failures, above: () => run.above }
 }
 
 const POLL_LEASE_MS = 250
 
-async function supervise<R extends ChangeRecord>(run: Run<R>): Promise<void> {
-  const { signal, clock, queue, name, owner } = run.options
+async function supervise<R extends ChangeRecord>(run: Run<R>, options: TaskOptions<R>): Promise<void> {
+  const { signal, clock, queue, name, owner } = options
   while (!signal.aborted && run.state !== 'ended') {
     const lease = await queue.lease(name, owner, run.above).catch(error => failed(run, error))
     if (!lease) {

@@ -103,10 +103,12 @@ async function run(
   const { transactionalId: id, clock } = options
   for (let attempt = 1; ; attempt++) {
     let transaction: Transaction | null = null
+    let isCommitting = false
     try {
       transaction = await producer.transaction()
       await work(sending(transaction, options))
       before()
+      isCommitting = true
       await transaction.commit()
       return
     } catch (error) {
@@ -114,7 +116,7 @@ async function run(
       const ended = transaction?.isActive() ? await aborted(transaction, id) : null
       if (ended instanceof Fenced) throw ended
       // The markers of the transaction before are still on their way, and nothing of this one was taken: no unknown outcome.
-      const isEarly = typeOf(error) === 'CONCURRENT_TRANSACTIONS' && ended === null
+      const isEarly = typeOf(error) === 'CONCURRENT_TRANSACTIONS' && ended === null && !isCommitting
       if (!isEarly || attempt === ATTEMPTS) throw kafkaError(error, `the transaction of ${id}`)
       await clock.sleep(PAUSE_MS)
     }

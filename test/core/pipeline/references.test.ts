@@ -162,7 +162,7 @@ describe('hub.yaml', () => {
           dataDir: '.millrace',
           api: { host: '127.0.0.1', port: 4000 },
           log: { lingerMs: 2, batchBytes: 1_000_000, kafka: null },
-          queue: { type: 'embedded' },
+          queue: null,
         },
       })
   })
@@ -177,21 +177,23 @@ describe('hub.yaml', () => {
         dataDir: '/d',
         api: { host: '::1', port: 6000 },
         log: { lingerMs: 0, batchBytes: 2 ** 22, kafka: null },
-        queue: { type: 'embedded' },
+        queue: null,
       },
     })
   })
 
   it('refuses what is wrong and what is not built', () => {
     expect(
-      hub('port: 1\napi: { prot: 1 }\nlog: { type: kafca, brokers: [a] }\nqueue: { type: bullmq }\n').said,
+      hub('port: 1\napi: { prot: 1 }\nlog: { type: kafca, brokers: [a] }\nqueue: { type: bullmq, urll: x }\n')
+        .said,
     ).toEqual([
       'hub.yaml:1:1: unknown key "port"; known are name, data_dir, api, log, queue',
       'hub.yaml:2:8: unknown key "prot" in api; did you mean "port"?',
       'hub.yaml:3:14: log.type is "kafca": must be embedded or kafka; did you mean "kafka"?',
       'hub.yaml:3:21: "brokers" in log is of Kafka, and log.type is embedded',
       'hub.yaml:3:31: log.brokers[0] is "a": must be host:port',
-      'hub.yaml:4:16: queue.type is "bullmq": not built yet; there is embedded',
+      'hub.yaml:4:8: queue (bullmq) has no "url", which it needs',
+      'hub.yaml:4:24: unknown key "urll" in queue (bullmq); did you mean "url"?',
     ])
     expect(hub('log: { type: kafka, producer: { acks: 1, linger.ms: -1 } }').said).toEqual([
       'hub.yaml:1:39: log.producer.acks is 1: must be all',
@@ -202,6 +204,12 @@ describe('hub.yaml', () => {
     ])
     expect(hub('log: { topic: { replication.factor: 3 } }').said).toEqual([
       'hub.yaml:1:8: "topic" in log is of Kafka, and log.type is embedded',
+    ])
+    expect(hub('queue: { type: bullmq }').said).toEqual([
+      'hub.yaml:1:8: queue (bullmq) has no "url", which it needs',
+    ])
+    expect(hub('queue: { type: bullmq, url: "redis://:hunter2@r:6379" }').said).toEqual([
+      'hub.yaml:1:16: queue.type is "bullmq": it needs log.type kafka, for workers on several machines share no files',
     ])
     expect(hub('- a').said).toEqual(['hub.yaml:1:1: the file is a list: must be a mapping'])
   })

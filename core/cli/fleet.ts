@@ -1,0 +1,133 @@
+/** `millrace hub` and `millrace worker`: the parts of a hub that runs on several machines, with Kafka as log and Redis as queue. */
+import { hostname } from 'node:os'
+import { startApi } from '../hub/api.ts'
+import { type HealthServer, startHealth } from '../hub/health.ts'
+import { openRemoteHub } from '../hub/remote.ts'
+import { type RunningWorker, startWorker } from '../hub/work.ts'
+import type { HubConfig } from '../pipeline/hub-schema.ts'
+import type { TaskKind } from '../queue/queue.ts'
+import type { Json } from '../record.ts'
+import { realClock } from '../worker/clock.ts'
+import { BadInput, complain, print, printJson } from './output.ts'
+import {
+  type CommonOptions,
+  loadHub,
+  loadPipelines,
+  logOf,
+  logsOf,
+  openQueue,
+  ownHub,
+  type PipelineText,
+  parseText,
+  type Setting,
+  stopSignal,
+  textsOf,
+} from './session.ts'
+import { aborted, announce, PAGES } from './up.ts'
+
+/** What is in flight is saved, and the tasks are given back, within this after SIGTERM. */
+const HAND_OVER_MS = 9_500
+/** Longer than a take from the queue ever lasts. */
+const STUCK_MS = 60_000
+
+function needsQueue(config: HubConfig): void {
+  if (config.queue) return
+  complain('hub.yaml: queue.type is embedded: workers need queue.type bullmq (and log.type kafka)')
+  complain('  To run everything in one process: millrace up')
+  throw new BadInput()
+}
+
+export interface HubOptions extends CommonOptions {
+  readonly port?: string
+}
+
+export async function hub(setting: Setting, paths: readonly string[], options: HubOptions): Promise<void> {
+  const config = loadHub(setting, options)
+  needsQueue(config)
+  const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
+  const texts = textsOf(pipelines)
+  const log = logOf(setting.secrets, options.logLevel ?? 'info')
+  const stopped = stopSignal(HAND_OVER_MS)
+  await using queue = await openQueue(config, log)
+  await using owned = ownHub(setting, config, log, parts =>
+    openRemoteHub({ ...parts, queue, dataOf: ({ name }) => texts.get(name)! as unknown as Json }),
+  )
+  for (const pipeline of pipelines) owned.hub.keepStarting(pipeline)
+  const port = options.port ? Number(options.port) : config.api.port
+  await using api = await startApi(owned.hub, { host: config.api.host, port, pages: PAGES })
+  announce(owned, api, port, options)
+  await aborted(stopped)
+}
+
+export interface WorkerOptions extends CommonOptions {
+  readonly concurrency: string
+  readonly only?: string
+  readonly port?: string
+}
+
+const KINDS: Readonly<Record<string, readonly TaskKind[]>> = { sources: ['source'], sinks: ['sink'] }
+
+function kindsOf(only: string | undefined): readonly TaskKind[] {
+  if (only === undefined) return ['source', 'sink']
+  const kinds = KINDS[only]
+  if (kinds) return kinds
+  complain(`--only is "${only}": must be sources or sinks`)
+  throw new BadInput()
+}
+
+function concurrencyOf(text: string): number {
+  const concurrency = Number(text)
+  if (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 10_000) return concurrency
+  complain(`--concurrency is "${text}": must be a whole number from 1 to 10000`)
+  throw new BadInput()
+}
+
+export async function worker(setting: Setting, options: WorkerOptions): Promise<void> {
+  const config = loadHub(setting, options)
+  needsQueue(config)
+  const [kinds, concurrency] = [kindsOf(options.only), concurrencyOf(options.concurrency)]
+  const log = logOf(setting.secrets, options.logLevel ?? 'info')
+  const stopped = stopSignal(HAND_OVER_MS)
+  await using queue = await openQueue(config, log)
+  const owner = `${hostname()}/${process.pid}`
+  const running = startWorker({
+    queue,
+    logs: logsOf(config, null, log),
+    clock: realClock,
+    random: Math.random,
+    log,
+    redact: text => setting.secrets.redact(text),
+    parse: data => parseText(setting, data as unknown as PipelineText),
+    owner,
+    concurrency,
+    kinds,
+    signal: stopped,
+  })
+  await using health = await healthOf(running, concurrency, config, options)
+  if (options.json) printJson({ worker: owner, health: health.url })
+  else
+    print(
+      `Worker ${owner} takes up to ${concurrency} tasks (${kinds.join(', ')}). Health at ${health.url}/readyz. Ctrl-C hands them over.`,
+    )
+  await running.done
+}
+
+const healthOf = (
+  running: RunningWorker,
+  concurrency: number,
+  { api }: HubConfig,
+  options: WorkerOptions,
+): Promise<HealthServer> =>
+  startHealth(
+    {
+      tasks: async () =>
+        running.tasks().map(task => ({ name: task.name, state: task.state(), metrics: task.metrics.all() })),
+      stuck() {
+        if (running.tasks().length >= concurrency) return null // it need not ask for more
+        const idleMs = realClock.monotonicMs() - running.movedMs()
+        return idleMs > STUCK_MS ? `no task was asked for in ${Math.round(idleMs / 1000)} s` : null
+      },
+    },
+    api.host,
+    options.port ? Number(options.port) : 0,
+  )

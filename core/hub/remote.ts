@@ -1,0 +1,265 @@
+/**
+ * A hub whose tasks others run: it checks pipelines, offers their tasks to workers over the queue, again and again, and shows what these
+ * tell. Any number of hubs may do the same for the same files; none of them is needed for what runs already.
+ */
+import type { Clock } from '../connector.ts'
+import { asConnectorError, ConnectorError } from '../errors.ts'
+import type { TopicEnds } from '../log/log.ts'
+import { tasksOf } from '../pipeline/plan.ts'
+import type { ParsedPipeline } from '../pipeline/schema.ts'
+import type { Offer, Offered, TaskQueue } from '../queue/queue.ts'
+import type { Json } from '../record.ts'
+import { backoffMs } from '../worker/backoff.ts'
+import { readDeadLetters } from '../worker/dead-letters.ts'
+import { type Hub, readDeadLettersOf, search } from './hub.ts'
+import type { PipelineLogs } from './logs.ts'
+import { lookingContext } from './looking.ts'
+import type { HubParts } from './pipeline.ts'
+import { checkAll, isMade, planAll, recordMade } from './preflight.ts'
+import { removePipeline } from './remove.ts'
+import { readReport } from './reports.ts'
+import { failedStatus, lagOf, lagSeconds, type PipelineStatus, type TaskStatus, worstOf } from './status.ts'
+
+export interface RemoteParts extends HubParts {
+  readonly queue: TaskQueue
+  /** What a worker needs to know of a pipeline: its file, as it stands. */
+  dataOf(definition: ParsedPipeline): Json
+}
+
+interface Known {
+  readonly definition: ParsedPipeline
+  /** Its tasks are offered. */
+  isChecked: boolean
+  error: ConnectorError | null
+  logs: Promise<PipelineLogs> | null
+  deadLetters: number
+  countedMs: number
+}
+
+interface State extends RemoteParts {
+  readonly stop: AbortController
+  readonly known: Map<string, Known>
+  readonly working: Set<Promise<void>>
+  /** An empty list of pipelines means something only when there was one. */
+  hasStarted: boolean
+}
+
+const OFFER_MS = 1_000
+const WITHDRAW_MS = 30_000
+/** Dead letters are read to be counted: not at each look. */
+const COUNT_MS = 10_000
+const KEEP_ALL = {
+  hours: Number.POSITIVE_INFINITY,
+  consumers: [],
+  isDetached: () => false,
+  atLimit: () => false,
+}
+
+export function openRemoteHub(parts: RemoteParts): Hub {
+  const state: State = {
+    ...parts,
+    stop: new AbortController(),
+    known: new Map(),
+    working: new Set(),
+    hasStarted: false,
+  }
+  const inBackground = (work: Promise<void>) => {
+    state.working.add(work)
+    void work.finally(() => state.working.delete(work))
+  }
+  inBackground(offerAgain(state))
+  const unknownOf = (definition: ParsedPipeline): Known => {
+    const known = { definition, isChecked: false, error: null, logs: null, deadLetters: 0, countedMs: 0 }
+    state.known.set(definition.name, known)
+    state.hasStarted = true
+    return known
+  }
+  return {
+    async start() {
+      throw new ConnectorError('config', 'a hub with workers starts its pipelines with "up" or "hub" only', {
+        hint: 'Use: millrace hub FILES, and millrace worker beside it.',
+      })
+    },
+    keepStarting: definition => inBackground(keepChecking(state, unknownOf(definition))),
+    running: () => null,
+    async status() {
+      const offered = await state.queue.list().catch(() => null)
+      const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
+      return { pipelines: pipelines.sort((a, b) => (a.name < b.name ? -1 : 1)) }
+    },
+    search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
+    deadLetters: pipeline => readDeadLettersOf(parts, definitionOf(state, pipeline).name),
+    remove: pipeline => remove(state, definitionOf(state, pipeline)),
+    async [Symbol.asyncDispose]() {
+      state.stop.abort()
+      await Promise.all(state.working)
+      for (const { logs } of state.known.values()) await closeLogs(logs)
+    },
+  }
+}
+
+async function closeLogs(opening: Promise<PipelineLogs> | null): Promise<void> {
+  const logs = await opening?.catch(() => null)
+  await logs?.changes[Symbol.asyncDispose]()
+  await logs?.dead[Symbol.asyncDispose]()
+}
+
+function definitionOf({ known }: State, pipeline: string): ParsedPipeline {
+  const found = known.get(pipeline)
+  if (found) return found.definition
+  throw new ConnectorError(
+    'config',
+    `there is no pipeline "${pipeline}"; there is ${[...known.keys()].join(', ')}`,
+  )
+}
+
+async function keepChecking(state: State, known: Known): Promise<void> {
+  const { clock, log, random, stop, directory } = state
+  const { definition } = known
+  const { name, errors } = definition
+  for (let attempt = 1; !stop.signal.aborted && state.known.get(name) === known; attempt++)
+    try {
+      const context = lookingContext(clock, log, name, stop.signal)
+      await checkAll(definition, context, isMade(directory.state, name))
+      const plan = await planAll(definition, context, directory.state)
+      recordMade(definition, plan, directory.state, clock.nowUs() / 1000)
+      known.error = null
+      known.isChecked = true
+      return
+    } catch (thrown) {
+      known.error = asConnectorError(thrown)
+      const { kind, hint, message } = known.error
+      log.error({ pipeline: name, kind, attempt, hint }, `${name} does not start: ${message}`)
+      await clock.sleep(backoffMs(errors.retry, attempt, random()), stop.signal)
+    }
+}
+
+function offersOf(state: State, { definition }: Known): readonly Offer[] {
+  const data = state.dataOf(definition)
+  const { source, sinks } = tasksOf(definition)
+  return [
+    { task: source, kind: 'source', data },
+    ...sinks.map((sink): Offer => ({ task: sink.name, kind: 'sink', data })),
+  ]
+}
+
+/** What a queue that lost everything lacks comes back with the next look. Pipelines that are not checked yet may run already: they are left alone. */
+async function offerAgain(state: State): Promise<void> {
+  const { queue, clock, log, stop, known } = state
+  while (!stop.signal.aborted) {
+    try {
+      const all = [...known.values()]
+      const waiting = new Set(all.filter(one => !one.isChecked).map(one => one.definition.name))
+      const offers = all.filter(one => one.isChecked).flatMap(one => offersOf(state, one))
+      if (state.hasStarted) await queue.offer(offers, task => waiting.has(task.slice(0, task.indexOf('/'))))
+    } catch (error) {
+      log.warn({}, `the tasks could not be offered: ${asConnectorError(error).message}`)
+    }
+    await clock.sleep(OFFER_MS, stop.signal)
+  }
+}
+
+/** Of the log; opened at the first look, and then kept. */
+async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]> {
+  known.logs ??= state.logs.open(known.definition, KEEP_ALL)
+  const opening = known.logs
+  try {
+    const { changes, dead } = await opening
+    if (state.clock.monotonicMs() - known.countedMs > COUNT_MS) {
+      known.countedMs = state.clock.monotonicMs()
+      known.deadLetters = (await readDeadLetters(dead)).length
+    }
+    return await changes.ends()
+  } catch {
+    known.logs = null // opened anew at the next look
+    void closeLogs(opening)
+    return []
+  }
+}
+
+async function statusOf(
+  state: State,
+  known: Known,
+  offered: readonly Offered[] | null,
+): Promise<PipelineStatus> {
+  const { definition, error, isChecked } = known
+  if (!isChecked && error) return failedStatus(definition, error)
+  if (!offered)
+    return failedStatus(definition, new ConnectorError('unavailable', 'the queue of tasks is away'))
+  const ends = isChecked ? await endsOf(state, known) : []
+  const { source, sinks } = tasksOf(definition)
+  const byTask = new Map(offered.map(one => [one.task, one]))
+  const reportOf = (task: string) => readReport(byTask.get(task)?.report ?? null)
+  const target = reportOf(source)?.target ?? null
+  const isCaughtUp =
+    target !== null &&
+    sinks.every(({ name, partition }) =>
+      target.every(
+        one => one.partition !== partition || (reportOf(name)?.position?.next[one.topic] ?? 0) >= one.end,
+      ),
+    )
+  const tasks = [
+    taskStatus(source, byTask.get(source), 0, state.clock),
+    ...sinks.map(({ name, partition }) =>
+      taskStatus(
+        name,
+        byTask.get(name),
+        lagOf(ends, reportOf(name)?.position ?? null, partition),
+        state.clock,
+      ),
+    ),
+  ]
+  const [first, ...others] = tasks.map(task => task.state)
+  return {
+    name: definition.name,
+    state: worstOf(first!, others, tasks[0]!.metrics.snapshot_running === 1, isCaughtUp),
+    caught_up: isCaughtUp,
+    tasks,
+    dead_letters: known.deadLetters,
+    log_records: ends.reduce((sum, { end }) => sum + end, 0),
+    log: { bytes: null, limit_bytes: definition.limits.logBytes },
+  }
+}
+
+function taskStatus(
+  name: string,
+  offered: Offered | undefined,
+  lagRecords: number,
+  clock: Clock,
+): TaskStatus {
+  const report = readReport(offered?.report ?? null)
+  const metrics = report?.metrics ?? {}
+  // What waits for a worker says no more than why it was given back.
+  const isParked = report !== null && ['ended', 'halted', 'failing'].includes(report.state)
+  return {
+    name,
+    state: report && (offered!.state === 'held' || isParked) ? report.state : 'waiting',
+    records: metrics.records ?? 0,
+    lag_records: lagRecords,
+    lag_seconds: lagSeconds(lagRecords, metrics.last_commit_ms ?? 0, clock.nowUs() / 1000),
+    error: report?.error ?? null,
+    hint: report?.hint ?? null,
+    metrics,
+    worker: offered?.state === 'held' ? (report?.owner ?? null) : null,
+  }
+}
+
+/** Its tasks end first: one that went on would make again what is taken away. */
+async function remove(state: State, definition: ParsedPipeline): Promise<readonly string[]> {
+  const { known, queue, clock } = state
+  const { name } = definition
+  const logs = known.get(name)?.logs ?? null
+  known.delete(name)
+  await closeLogs(logs)
+  const until = clock.monotonicMs() + WITHDRAW_MS
+  for (;;) {
+    const left = (await queue.list()).filter(one => one.task.startsWith(`${name}/`))
+    if (left.length === 0) break
+    if (clock.monotonicMs() > until)
+      throw new ConnectorError('unavailable', `${left.map(one => one.task).join(', ')} did not end`, {
+        hint: 'Say it again; a worker that is away loses its tasks within seconds.',
+      })
+    await clock.sleep(200)
+  }
+  return removePipeline(state, definition)
+}
