@@ -23,6 +23,7 @@ const pump = of('sim', 'core/pump.ts')
 const segments = of('sim', 'core/log/segments.ts')
 const segment = of('sim', 'core/log/segment.ts')
 const changes = of('sim', 'core/log/changes.ts')
+const numbering = of('sim', 'core/log/numbering.ts')
 const retention = of('sim', 'core/log/retention.ts')
 const detached = of('sim', 'core/queue/detached.ts')
 const sqlite = of('sim', 'connectors/sqlite/writer.ts')
@@ -66,14 +67,18 @@ export const MUTANTS: readonly Mutant[] = [
     'await file.sync() // what is whole',
     '// what is whole',
   ),
-  changes('versions do not go on from the last one', 'last = Math.max(last + 1, nowUs)', 'last = nowUs + 1'),
+  numbering(
+    'versions do not go on from the last one',
+    'last = Math.max(last + 1, nowUs)',
+    'last = nowUs + 1',
+  ),
   changes(
     'an older owner of the source goes on writing',
     'if (newest > epoch) throw new Fenced(`${task} has a newer owner, epoch ${newest}`, newest)',
     '',
     { text: 'assertLease(context) // here', by: '// here' },
   ),
-  changes(
+  numbering(
     'a sweep goes to one partition',
     'partition < partitions; partition++)',
     'partition < 1; partition++)',

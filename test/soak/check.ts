@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { openEntryLog, openFileLog } from '../../core/log/file.ts'
+import type { ChangeLog, EntryLog } from '../../core/log/log.ts'
 import { nodeDisk } from '../../core/log/node-disk.ts'
 import { type ChangeRecord, isMissingColumns } from '../../core/record.ts'
 import { realClock } from '../../core/worker/clock.ts'
@@ -19,6 +20,12 @@ const logOptions = {
   lingerMs: 0,
   batchBytes: 1e6,
 }
+
+/** Of a pipeline that does not run. */
+export const logIn = (dataDir: string, name: string): Promise<ChangeLog> =>
+  openFileLog({ ...logOptions, directory: join(dataDir, 'logs', name), name, partitions: 1 })
+export const deadIn = (dataDir: string, name: string): Promise<EntryLog> =>
+  openEntryLog({ ...logOptions, directory: join(dataDir, 'logs', `${name}.dead`), name: `${name}.dead` })
 
 export interface Found {
   changes: number
@@ -47,12 +54,11 @@ const hasNoRow = (op: string): boolean => op === 'd' || op === 't'
  */
 export async function checkLog(
   server: PostgresServer,
-  dataDir: string,
-  name: string,
+  log: ChangeLog,
   mark: number,
   found: Found,
 ): Promise<void> {
-  const logged = await loggedOf(dataDir, name, found)
+  const logged = await loggedOf(log, found)
   for (const table of TABLES) {
     const committed = await committedOf(server, table)
     const lists = logged.get(table) ?? new Map<string, Change[]>()
@@ -95,14 +101,8 @@ async function committedOf(server: PostgresServer, table: string): Promise<Lists
 }
 
 /** Of each table, in the log's order. */
-async function loggedOf(dataDir: string, name: string, found: Found): Promise<Map<string, Lists>> {
+async function loggedOf(log: ChangeLog, found: Found): Promise<Map<string, Lists>> {
   const tables = new Map<string, Lists>()
-  await using log = await openFileLog({
-    ...logOptions,
-    directory: join(dataDir, 'logs', name),
-    name,
-    partitions: 1,
-  })
   await using reader = await log.reader({
     consumer: 'check',
     partition: 0,
@@ -219,12 +219,7 @@ const short = (document: string): string =>
   JSON.stringify(JSON.parse(document), (_, value) => (typeof value === 'string' ? value.slice(0, 20) : value))
 
 /** (3) nothing was set aside. */
-export async function checkDead(dataDir: string, name: string, found: Found): Promise<void> {
-  await using dead = await openEntryLog({
-    ...logOptions,
-    directory: join(dataDir, 'logs', `${name}.dead`),
-    name: `${name}.dead`,
-  })
+export async function checkDead(dead: EntryLog, found: Found): Promise<void> {
   for await (const entry of dead.entries())
     found.different.push(`dead letter ${entry.key}: ${entry.value.slice(0, 200)}`)
 }

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type Random, randomOf } from '../sim/random.ts'
-import { checkDead, checkGone, checkLog, checkSink, type Found } from './check.ts'
+import { checkDead, checkGone, checkLog, checkSink, deadIn, type Found, logIn } from './check.ts'
 import { prepareLedger, ROWS, startWorkload } from './ledger.ts'
 import { type SoakSink, sqliteSink } from './sinks.ts'
 import { type Watch, watchSink } from './watch.ts'
@@ -293,9 +293,13 @@ async function settle({ server, sink, folder, name, report, mark }: Generation):
   if (!(await ends(folder, ['run', 'pipeline.yaml', '--until-caught-up'], server, CATCH_UP_MS, report)))
     return
   const dataDir = join(folder, '.millrace')
-  await checkLog(server, dataDir, name, mark, report)
-  await checkSink(server, sink, folder, report)
-  await checkDead(dataDir, name, report)
+  {
+    await using log = await logIn(dataDir, name)
+    await checkLog(server, log, mark, report)
+    await checkSink(server, sink, folder, report)
+    await using dead = await deadIn(dataDir, name)
+    await checkDead(dead, report)
+  }
   if (faultsOf(report) > 0) return // the folder is kept as it is
   if (await ends(folder, forget, server, DELETE_MS, report)) await checkGone(server, report)
 }

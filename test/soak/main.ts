@@ -1,12 +1,14 @@
-/** `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
+/** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
 import { SEARCH_SERVERS } from '../servers/search.ts'
+import { failover, failoverSummary, faults } from './failover.ts'
 import { faultsOf, killRounds, summaryOf } from './kills.ts'
 import { searchSink, sqliteSink } from './sinks.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    minutes: { type: 'string', default: '15' },
     rounds: { type: 'string', default: '200' },
     seed: { type: 'string', default: '1' },
     sink: { type: 'string', default: 'sqlite' },
@@ -14,12 +16,21 @@ const { values, positionals } = parseArgs({
 })
 const SINKS = ['sqlite', ...SEARCH_SERVERS] as const
 const kind = SINKS.find(one => one === values.sink)
+const say = (text: string) => process.stdout.write(`${text}\n`)
+if (positionals[0] === 'failover') {
+  const report = await failover(Number(values.minutes), Number(values.seed), say)
+  for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
+    for (const line of report[what].slice(0, 10)) say(`${what}: ${line}`)
+  say(failoverSummary(report))
+  process.exit(faults(report) > 0 ? 1 : 0)
+}
 if (positionals[0] !== 'kills' || !kind) {
-  process.stderr.write(`usage: npm run soak -- kills --rounds 200 [--seed 1] [--sink ${SINKS.join('|')}]\n`)
+  process.stderr.write(
+    `usage: npm run soak -- kills --rounds 200 [--seed 1] [--sink ${SINKS.join('|')}]\n       npm run soak -- failover --minutes 15 [--seed 1]\n`,
+  )
   process.exit(2)
 }
 const sink = kind === 'sqlite' ? sqliteSink() : await searchSink(kind)
-const say = (text: string) => process.stdout.write(`${text}\n`)
 const report = await killRounds(Number(values.rounds), Number(values.seed), say, sink)
 for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
   for (const line of report[what].slice(0, 10)) process.stdout.write(`${what}: ${line}\n`)

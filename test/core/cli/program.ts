@@ -29,6 +29,7 @@ export interface Folder extends Disposable {
 
 export function newFolder(): Folder {
   const path = mkdtempSync(join(tmpdir(), 'millrace-cli-'))
+  const children = new Set<ChildProcess>()
   /** `shell`: a prefix as "ulimit -f 100;". */
   const start = (args: readonly string[], env: NodeJS.ProcessEnv = {}, shell?: string): Running => {
     const command = shell
@@ -39,6 +40,8 @@ export function newFolder(): Folder {
       env: { ...process.env, DATABASE_URL: '', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
+    children.add(child)
+    child.on('close', () => children.delete(child))
     let stdout = ''
     let stderr = ''
     child.stdout.on('data', text => (stdout += text))
@@ -54,7 +57,10 @@ export function newFolder(): Folder {
     },
     start,
     run: (args, env) => start(args, env).ended,
-    [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
+    [Symbol.dispose]() {
+      for (const child of children) child.kill('SIGKILL') // of a test that failed before it ended them
+      rmSync(path, { recursive: true, force: true })
+    },
   }
 }
 

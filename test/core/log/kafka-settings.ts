@@ -38,13 +38,17 @@ export const settingsOf = (
 
 export const openLog = (
   settings: KafkaSettings,
-  { partitions = 1, compression = 'lz4' }: { partitions?: number; compression?: Compression } = {},
+  {
+    name = 'kit',
+    partitions = 1,
+    compression = 'lz4',
+  }: { name?: string; partitions?: number; compression?: Compression } = {},
 ): Promise<KafkaLog> =>
   openKafkaLog({
     settings,
     clock: realClock,
     log: silentLog,
-    name: 'kit',
+    name,
     partitions,
     compression,
     retentionHours: 1_000_000, // the kit's records are of 2023
