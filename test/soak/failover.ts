@@ -187,6 +187,7 @@ export async function failover(
   minutes: number,
   seed: number,
   say: (text: string) => void,
+  isKept = false,
 ): Promise<FailoverReport> {
   const random = randomOf(seed)
   const report: FailoverReport = {
@@ -220,7 +221,7 @@ export async function failover(
   } finally {
     for (const child of setup.programs.values()) child.kill('SIGKILL')
   }
-  if (faults(report) === 0) rmSync(folder, { recursive: true, force: true })
+  if (faults(report) === 0 && !isKept) rmSync(folder, { recursive: true, force: true })
   else say(`seed ${seed}; kept: ${folder}`)
   return report
 }

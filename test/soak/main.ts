@@ -8,6 +8,7 @@ import { searchSink, sqliteSink } from './sinks.ts'
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    keep: { type: 'boolean', default: false },
     minutes: { type: 'string', default: '15' },
     rounds: { type: 'string', default: '200' },
     seed: { type: 'string', default: '1' },
@@ -18,7 +19,7 @@ const SINKS = ['sqlite', ...SEARCH_SERVERS] as const
 const kind = SINKS.find(one => one === values.sink)
 const say = (text: string) => process.stdout.write(`${text}\n`)
 if (positionals[0] === 'failover') {
-  const report = await failover(Number(values.minutes), Number(values.seed), say)
+  const report = await failover(Number(values.minutes), Number(values.seed), say, values.keep)
   for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
     for (const line of report[what].slice(0, 10)) say(`${what}: ${line}`)
   say(failoverSummary(report))
@@ -26,7 +27,7 @@ if (positionals[0] === 'failover') {
 }
 if (positionals[0] !== 'kills' || !kind) {
   process.stderr.write(
-    `usage: npm run soak -- kills --rounds 200 [--seed 1] [--sink ${SINKS.join('|')}]\n       npm run soak -- failover --minutes 15 [--seed 1]\n`,
+    `usage: npm run soak -- kills --rounds 200 [--seed 1] [--sink ${SINKS.join('|')}]\n       npm run soak -- failover --minutes 15 [--seed 1] [--keep]\n`,
   )
   process.exit(2)
 }

@@ -60,8 +60,9 @@ describe.skipIf(missing !== null)(
             )
           } else
             for (const line of text.trim().split('\n')) {
-              if (line === 'rm shop.db') {
-                rmSync(join(folder.path, 'shop.db'))
+              if (line === 'rm -f shop.db*') {
+                for (const end of ['', '-wal', '-shm'])
+                  rmSync(join(folder.path, `shop.db${end}`), { force: true })
                 continue
               }
               const [, command, background] = /^millrace (.*?)( &)?$/.exec(line)!
