@@ -3,9 +3,9 @@
  * whose assigner returns exactly these partitions, without commits. What the client says of its own health is not believed: no fetch
  * that ended for a while fails the tail, and whoever holds it makes another.
  *
- *   fetched at      below what is due: never, since it is sought before the first fetch
+ *   fetched at      below what is due: what was seen already is cut; a client that had to join its group again begins at the start
  *   what is due     taken on; the transaction's own markers count as read
- *   elsewhere       the client found the offset out of range and began elsewhere: `offset_lost`, no reader ever jumps (V5)
+ *   above           the client found the offset out of range and began elsewhere: `offset_lost`, no reader ever jumps (V5)
  */
 import { randomUUID } from 'node:crypto'
 import type { Consumer, EachBatchPayload, Kafka, KafkaMessage, PartitionAssigner } from 'kafkajs'
@@ -187,11 +187,22 @@ function push(
   state.wake()
 }
 
+/** What of a fetch was not seen yet; null: it begins beyond what is due. A client that joined its group again may bring old ones. */
+export function freshOf<M extends { readonly offset: string }>(
+  messages: readonly M[],
+  fetchedAt: number,
+  due: number,
+): readonly M[] | null {
+  if (fetchedAt > due) return null
+  return fetchedAt === due ? messages : messages.filter(one => Number(one.offset) >= due)
+}
+
 async function received(state: State, { batch, heartbeat }: EachBatchPayload): Promise<void> {
   const { topic, fetchedOffset, messages } = batch as unknown as ClientBatch
   const { partition, clock } = state.options
   const due = state.due.get(topic) ?? 0
-  if (Number(fetchedOffset) !== due) {
+  const fresh = freshOf(messages, Number(fetchedOffset), due)
+  if (!fresh) {
     fail(
       state,
       lostPosition(
@@ -201,8 +212,8 @@ async function received(state: State, { batch, heartbeat }: EachBatchPayload): P
     return
   }
   let bytes = 0
-  for (const { key, value } of messages) bytes += (key?.length ?? 0) + (value?.length ?? 0)
-  push(state, topic, messages, Number(batch.lastOffset()) + 1, bytes)
+  for (const { key, value } of fresh) bytes += (key?.length ?? 0) + (value?.length ?? 0)
+  push(state, topic, fresh, Number(batch.lastOffset()) + 1, bytes)
   while (state.bytes > QUEUE_BYTES && !state.isOver && !state.failure) {
     const room = new AbortController()
     state.drained = () => room.abort(ENOUGH)
