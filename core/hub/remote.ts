@@ -120,7 +120,9 @@ async function keepChecking(state: State, known: Known): Promise<void> {
   for (let attempt = 1; !stop.signal.aborted && state.known.get(name) === known; attempt++)
     try {
       const context = lookingContext(clock, log, name, stop.signal)
-      await checkAll(definition, context, isMade(directory.state, name))
+      // What a worker reads already has passed; a source that is being read may well say that it is in use.
+      if (!(await isRead(state, definition)))
+        await checkAll(definition, context, isMade(directory.state, name))
       const plan = await planAll(definition, context, directory.state)
       recordMade(definition, plan, directory.state, clock.nowUs() / 1000)
       known.error = null
@@ -132,6 +134,11 @@ async function keepChecking(state: State, known: Known): Promise<void> {
       log.error({ pipeline: name, kind, attempt, hint }, `${name} does not start: ${message}`)
       await clock.sleep(backoffMs(errors.retry, attempt, random()), stop.signal)
     }
+}
+
+async function isRead({ queue }: State, definition: ParsedPipeline): Promise<boolean> {
+  const { source } = tasksOf(definition)
+  return (await queue.list()).some(one => one.task === source && one.state === 'held')
 }
 
 function offersOf(state: State, { definition }: Known): readonly Offer[] {
