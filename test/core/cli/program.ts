@@ -64,7 +64,7 @@ export function newFolder(): Folder {
   }
 }
 
-export async function until(is: () => boolean | Promise<boolean>, what: string, ms = 30_000): Promise<void> {
+export async function until(is: () => boolean | Promise<boolean>, what: string, ms = 90_000): Promise<void> {
   const end = Date.now() + ms
   while (!(await is())) {
     if (Date.now() > end) throw new Error(`never: ${what}`)
