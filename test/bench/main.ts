@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { benchLog } from './log.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
+import { postgresToKafka } from './postgres-to-kafka.ts'
 import { postgresToSearch } from './search.ts'
 import { stoppedSink } from './stopped-sink.ts'
 
@@ -9,6 +10,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   log: () => benchLog(),
   'postgres-to-log': (rows = 1_000_000) => postgresToLog(rows),
   'postgres-to-sqlite': (rows = 1_000_000) => postgresToSqlite(rows),
+  'postgres-to-kafka': (rows = 400_000) => postgresToKafka(rows),
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
