@@ -8,7 +8,6 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
-import { startApi } from '../hub/api.ts'
 import type { RunningPipeline } from '../hub/pipeline.ts'
 import { complain, count, Failed, print, printJson } from './output.ts'
 import { drawProgress } from './progress.ts'
@@ -22,7 +21,7 @@ import {
   type Setting,
   stopSignal,
 } from './session.ts'
-import { aborted, announce, PAGES, STOP_MS } from './up.ts'
+import { aborted, STOP_MS, serve } from './up.ts'
 
 export interface Shop extends AsyncDisposable {
   readonly tables: readonly string[]
@@ -82,9 +81,7 @@ export async function demo(setting: Setting, kit: DemoKit, options: DemoOptions)
     return
   }
   owned.hub.keepStarting(pipeline)
-  const port = options.port ? Number(options.port) : config.api.port
-  await using api = await startApi(owned.hub, { host: config.api.host, port, pages: PAGES })
-  announce(owned, api, port, options)
+  await using _api = await serve(owned, config, options)
   using _ =
     process.stderr.isTTY && !options.json ? drawProgress(() => owned.hub.status(), process.stderr) : null
   const writing = liveWriter(shop, owned, stopped)

@@ -1,6 +1,5 @@
 /** `millrace hub` and `millrace worker`: the parts of a hub that runs on several machines, with Kafka as log and Redis as queue. */
 import { hostname } from 'node:os'
-import { startApi } from '../hub/api.ts'
 import { type HealthServer, startHealth } from '../hub/health.ts'
 import { openRemoteHub } from '../hub/remote.ts'
 import { type RunningWorker, startWorker } from '../hub/work.ts'
@@ -16,14 +15,14 @@ import {
   logOf,
   logsOf,
   openQueue,
-  ownHub,
+  ownAny,
   type PipelineText,
   parseText,
   type Setting,
   stopSignal,
   textsOf,
 } from './session.ts'
-import { aborted, announce, PAGES } from './up.ts'
+import { aborted, serve } from './up.ts'
 
 /** What is in flight is saved, and the tasks are given back, within this after SIGTERM. */
 const HAND_OVER_MS = 9_500
@@ -49,13 +48,11 @@ export async function hub(setting: Setting, paths: readonly string[], options: H
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
   await using queue = await openQueue(config, log)
-  await using owned = ownHub(setting, config, log, parts =>
+  await using owned = ownAny(setting, config, log, parts =>
     openRemoteHub({ ...parts, queue, dataOf: ({ name }) => texts.get(name)! as unknown as Json }),
   )
   for (const pipeline of pipelines) owned.hub.keepStarting(pipeline)
-  const port = options.port ? Number(options.port) : config.api.port
-  await using api = await startApi(owned.hub, { host: config.api.host, port, pages: PAGES })
-  announce(owned, api, port, options)
+  await using _api = await serve(owned, config, options)
   await aborted(stopped)
 }
 

@@ -8,9 +8,10 @@ import pino from 'pino'
 import type { Log } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { type DataDirectory, openDirectory } from '../hub/directory.ts'
-import { type Hub, openHub } from '../hub/hub.ts'
+import { type Hub, type LocalHub, openHub } from '../hub/hub.ts'
 import { kafkaLogs } from '../hub/kafka-logs.ts'
 import { embeddedLogs, type Logs } from '../hub/logs.ts'
+import { readPem } from '../hub/pem.ts'
 import type { HubParts } from '../hub/pipeline.ts'
 import { type HubConfig, parseHub } from '../pipeline/hub-schema.ts'
 import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
@@ -91,8 +92,8 @@ export function loadHub({ secrets, env }: Setting, { hub, dataDir, json }: Commo
   return dataDir ? { ...config, dataDir } : config
 }
 
-export interface OwnedHub extends AsyncDisposable {
-  readonly hub: Hub
+export interface OwnedHub<H extends Hub = LocalHub> extends AsyncDisposable {
+  readonly hub: H
   readonly directory: DataDirectory
   readonly parts: HubParts
 }
@@ -138,7 +139,7 @@ export function parseText(
 export const openQueue = async ({ name, queue }: HubConfig, log: Log): Promise<TaskQueue> =>
   openBullQueue({
     url: queue!.url!,
-    ca: queue!.ca === undefined ? null : readFile(queue!.ca),
+    ca: readPem('queue.ca', queue!.ca),
     sentinels: queue!.sentinel ?? null,
     hub: name,
     lockMs: queue!.lock_ms,
@@ -147,13 +148,16 @@ export const openQueue = async ({ name, queue }: HubConfig, log: Log): Promise<T
     log,
   })
 
-/** Takes the data directory and a hub on it. */
-export function ownHub(
+/** Takes the data directory and a hub on it that runs its pipelines here. */
+export const ownHub = (setting: Setting, config: HubConfig, log: Log): OwnedHub =>
+  ownAny(setting, config, log, openHub)
+
+export function ownAny<H extends Hub>(
   { secrets }: Setting,
   config: HubConfig,
   log: Log,
-  makeHub: (parts: HubParts) => Hub = openHub,
-): OwnedHub {
+  makeHub: (parts: HubParts) => H,
+): OwnedHub<H> {
   const directory = openDirectory(config.dataDir)
   const parts: HubParts = {
     directory,

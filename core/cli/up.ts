@@ -2,7 +2,9 @@
 import { fileURLToPath } from 'node:url'
 import { asConnectorError } from '../errors.ts'
 import { type Api, startApi } from '../hub/api.ts'
+import type { Hub } from '../hub/hub.ts'
 import { detachedError } from '../log/retention.ts'
+import type { HubConfig } from '../pipeline/hub-schema.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { complainOf, Failed, print, printJson } from './output.ts'
 import { drawProgress } from './progress.ts'
@@ -19,7 +21,7 @@ import {
 
 /** What is in flight is saved within this after Ctrl-C. */
 export const STOP_MS = 5_000
-export const PAGES = fileURLToPath(new URL('../../../console', import.meta.url))
+const PAGES = fileURLToPath(new URL('../../../console', import.meta.url))
 
 export interface RunOptions extends CommonOptions {
   readonly untilCaughtUp?: boolean
@@ -35,9 +37,7 @@ export async function up(setting: Setting, paths: readonly string[], options: Ru
   const stopped = stopSignal(STOP_MS)
   await using owned = ownHub(setting, config, log)
   for (const pipeline of pipelines) owned.hub.keepStarting(pipeline)
-  const port = options.port ? Number(options.port) : config.api.port
-  await using api = await startApi(owned.hub, { host: config.api.host, port, pages: PAGES })
-  announce(owned, api, port, options)
+  await using _api = await serve(owned, config, options)
   using _ = isDrawn(options.json) ? drawProgress(() => owned.hub.status(), process.stderr) : null
   await aborted(stopped)
 }
@@ -46,11 +46,19 @@ export async function up(setting: Setting, paths: readonly string[], options: Ru
 const levelOf = (options: CommonOptions): string =>
   options.logLevel ?? (isDrawn(options.json) ? 'warn' : 'info')
 
-export function announce(owned: OwnedHub, api: Api, wanted: number, { json }: CommonOptions): void {
-  owned.directory.announce(api.url)
-  const moved = api.port === wanted ? '' : ` (port ${wanted} is taken)`
+/** API and page, where the file or the command says, or at the next free port; says where, and leaves word for other commands. */
+export async function serve(
+  { hub, directory }: OwnedHub<Hub>,
+  { api: { host, port: wanted } }: HubConfig,
+  { port: asked, json }: RunOptions,
+): Promise<Api> {
+  const port = asked ? Number(asked) : wanted
+  const api = await startApi(hub, { host, port, pages: PAGES })
+  directory.announce(api.url)
+  const moved = api.port === port ? '' : ` (port ${port} is taken)`
   if (json) printJson({ url: api.url })
   else print(`Millrace at ${api.url}${moved}. Ctrl-C stops it; it goes on where it was.`)
+  return api
 }
 
 export const aborted = (signal: AbortSignal): Promise<void> =>

@@ -7,23 +7,27 @@ import { asConnectorError, ConnectorError } from '../errors.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { backoffMs } from '../worker/backoff.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
-import { lookingContext } from './looking.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
-import { checkAll, followed, isMade, planAll, recordMade } from './preflight.ts'
+import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { failedStatus, type Status, statusOf } from './status.ts'
 
+/** What the API and the page ask of a hub, wherever its tasks run. */
 export interface Hub extends AsyncDisposable {
-  /** `check` first: throws what it finds. */
-  start(definition: ParsedPipeline): Promise<RunningPipeline>
-  /** As `start`, but what `check` finds leaves the pipeline failing, and it is tried again with backoff until it starts. */
+  /** What `check` finds leaves the pipeline failing, and it is tried again with backoff until it starts. */
   keepStarting(definition: ParsedPipeline): void
-  running(name: string): RunningPipeline | null
   status(): Promise<Status>
   search(pipeline: string, words: string, limit: number): Promise<SearchResult>
   deadLetters(pipeline: string): Promise<readonly DeadLetter[]>
   /** Answers with what was dropped, for people. */
   remove(pipeline: string): Promise<readonly string[]>
+}
+
+/** Its pipelines run in this process. */
+export interface LocalHub extends Hub {
+  /** `check` first: throws what it finds. */
+  start(definition: ParsedPipeline): Promise<RunningPipeline>
+  running(name: string): RunningPipeline | null
 }
 
 interface State {
@@ -35,7 +39,7 @@ interface State {
   readonly starting: Set<Promise<void>>
 }
 
-export function openHub(parts: HubParts): Hub {
+export function openHub(parts: HubParts): LocalHub {
   const state: State = {
     parts,
     stop: new AbortController(),
@@ -79,48 +83,60 @@ export function openHub(parts: HubParts): Hub {
 }
 
 async function start(state: State, definition: ParsedPipeline): Promise<RunningPipeline> {
-  const { clock, log, directory } = state.parts
-  const context = lookingContext(clock, log, definition.name, state.stop.signal)
-  // Of a pipeline that was made before, what cannot change is said first: `check` would ask for statements that lead nowhere.
-  const wasMade = isMade(directory.state, definition.name)
-  const early = wasMade ? await planAll(definition, context, directory.state) : null
-  await checkAll(followed(definition, directory.state), context, wasMade)
-  const plan = early ?? (await planAll(definition, context, directory.state))
-  recordMade(definition, plan, directory.state, clock.nowUs() / 1000)
+  await admit(definition, state.parts, state.stop.signal)
   const running = await startPipeline(definition, state.parts)
   state.running.set(definition.name, running)
   return running
 }
 
-async function keepStarting(state: State, definition: ParsedPipeline): Promise<void> {
-  const { clock, log, random } = state.parts
-  const { retry } = definition.errors
-  for (let attempt = 1; !state.stop.signal.aborted; attempt++) {
-    try {
+const keepStarting = (state: State, definition: ParsedPipeline): Promise<void> =>
+  keepTrying(state.parts, definition, state.stop.signal, {
+    async attempt() {
       await start(state, definition)
       state.failed.delete(definition.name)
-      return
-    } catch (thrown) {
-      const error = asConnectorError(thrown)
-      state.failed.set(definition.name, { definition, error })
-      log.error(
-        { pipeline: definition.name, kind: error.kind, attempt, hint: error.hint },
-        `${definition.name} does not start: ${error.message}`,
-      )
-      await clock.sleep(backoffMs(retry, attempt, random()), state.stop.signal)
-    }
-  }
+    },
+    failed: error => void state.failed.set(definition.name, { definition, error }),
+  })
+
+export interface Trying {
+  attempt(): Promise<void>
+  failed(error: ConnectorError): void
+  /** Default: for as long as the signal is. */
+  isWanted?(): boolean
 }
 
-function definitionOf(state: State, pipeline: string): ParsedPipeline {
-  const definition = state.running.get(pipeline)?.definition ?? state.failed.get(pipeline)?.definition
-  if (definition) return definition
-  const known = [...state.running.keys(), ...state.failed.keys()].join(', ')
-  throw new ConnectorError(
-    'config',
-    `there is no pipeline "${pipeline}"${known === '' ? '' : `; there is ${known}`}`,
-  )
+/** Again with backoff until it works. */
+export async function keepTrying(
+  { clock, log, random }: HubParts,
+  { name, errors: { retry } }: ParsedPipeline,
+  signal: AbortSignal,
+  { attempt, failed, isWanted = () => true }: Trying,
+): Promise<void> {
+  for (let count = 1; !signal.aborted && isWanted(); count++)
+    try {
+      return await attempt()
+    } catch (thrown) {
+      const error = asConnectorError(thrown)
+      failed(error)
+      log.error(
+        { pipeline: name, kind: error.kind, attempt: count, hint: error.hint },
+        `${name} does not start: ${error.message}`,
+      )
+      await clock.sleep(backoffMs(retry, count, random()), signal)
+    }
 }
+
+function definitionOf({ running, failed }: State, pipeline: string): ParsedPipeline {
+  const definition = running.get(pipeline)?.definition ?? failed.get(pipeline)?.definition
+  if (definition) return definition
+  throw unknownPipeline(pipeline, [...running.keys(), ...failed.keys()])
+}
+
+export const unknownPipeline = (pipeline: string, known: readonly string[]): ConnectorError =>
+  new ConnectorError(
+    'config',
+    `there is no pipeline "${pipeline}"${known.length === 0 ? '' : `; there is ${known.join(', ')}`}`,
+  )
 
 /** The first sink that can be searched. */
 export async function search(

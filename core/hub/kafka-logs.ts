@@ -1,12 +1,11 @@
 /** The logs of a hub on Kafka, as `log` of hub.yaml says. */
-import { readFileSync } from 'node:fs'
 import type { Clock, Log } from '../connector.ts'
-import { ConnectorError } from '../errors.ts'
 import { openKafkaEntryLog, openKafkaLog } from '../log/kafka/log.ts'
 import { removeKafkaLog } from '../log/kafka/remove.ts'
 import type { KafkaSettings, KafkaTls } from '../log/kafka/settings.ts'
 import type { HubConfig } from '../pipeline/hub-schema.ts'
-import type { Logs } from './logs.ts'
+import { type Logs, openBoth } from './logs.ts'
+import { readPem } from './pem.ts'
 
 export interface KafkaLogsOptions {
   readonly config: HubConfig
@@ -17,16 +16,13 @@ export interface KafkaLogsOptions {
 export function kafkaLogs({ config, clock, log }: KafkaLogsOptions): Logs {
   const settings = settingsOf(config)
   return {
-    async open({ name, log: { partitions, compression, retention } }) {
+    open({ name, log: { partitions, compression, retention } }) {
       const shared = { settings, clock, log, compression }
-      const changes = await openKafkaLog({ ...shared, name, partitions, retentionHours: retention.hours })
-      try {
-        const dead = await openKafkaEntryLog({ ...shared, pipeline: name })
-        return { changes, dead, progress: changes.progress }
-      } catch (error) {
-        await changes[Symbol.asyncDispose]()
-        throw error
-      }
+      return openBoth(
+        openKafkaLog({ ...shared, name, partitions, retentionHours: retention.hours }),
+        () => openKafkaEntryLog({ ...shared, pipeline: name }),
+        changes => changes.progress,
+      )
     },
     openDead: pipeline => openKafkaEntryLog({ settings, clock, log, pipeline, compression: 'lz4' }),
     remove: ({ name, sinks }) =>
@@ -66,24 +62,8 @@ function settingsOf({ name, log: { kafka, lingerMs } }: HubConfig): KafkaSetting
 type TlsKeys = NonNullable<NonNullable<HubConfig['log']['kafka']>['tls']>
 
 const certificates = ({ ca, cert, key, verify }: TlsKeys): KafkaTls => ({
-  ca: pem('ca', ca),
-  cert: pem('cert', cert),
-  key: pem('key', key),
+  ca: readPem('log.tls.ca', ca),
+  cert: readPem('log.tls.cert', cert),
+  key: readPem('log.tls.key', key),
   rejectUnauthorized: verify,
 })
-
-function pem(name: string, path: string | undefined): string | null {
-  if (path === undefined) return null
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    throw new ConnectorError(
-      'config',
-      `log.tls.${name}: ${path} cannot be read: ${(error as Error).message}`,
-      {
-        hint: 'It is the path of a PEM file.',
-        cause: error,
-      },
-    )
-  }
-}

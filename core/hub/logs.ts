@@ -9,7 +9,8 @@ import type { Progress } from '../pump.ts'
 import { stateProgress } from '../queue/progress.ts'
 import type { DataDirectory } from './directory.ts'
 
-export interface PipelineLogs {
+/** Closed together. */
+export interface PipelineLogs extends AsyncDisposable {
   readonly changes: ChangeLog
   readonly dead: EntryLog
   /** Of a sink's task whose sink keeps no position. */
@@ -17,11 +18,36 @@ export interface PipelineLogs {
 }
 
 export interface Logs {
-  open(definition: ParsedPipeline, retention: Retention): Promise<PipelineLogs>
+  /** Without `retention` nothing is let go: who only looks at a log, or whose brokers see to it. */
+  open(definition: ParsedPipeline, retention?: Retention): Promise<PipelineLogs>
   /** Of a pipeline that does not run. */
   openDead(pipeline: string): Promise<EntryLog>
   /** Takes away what a pipeline left. Repeatable. Answers with what it was, for people. */
   remove(definition: ParsedPipeline): Promise<readonly string[]>
+}
+
+/** The first is closed when the second cannot be opened. */
+export async function openBoth<L extends ChangeLog>(
+  opening: Promise<L>,
+  openDead: () => Promise<EntryLog>,
+  progressOf: (changes: L) => PipelineLogs['progress'],
+): Promise<PipelineLogs> {
+  const changes = await opening
+  try {
+    const dead = await openDead()
+    return {
+      changes,
+      dead,
+      progress: progressOf(changes),
+      async [Symbol.asyncDispose]() {
+        await changes[Symbol.asyncDispose]()
+        await dead[Symbol.asyncDispose]()
+      },
+    }
+  } catch (error) {
+    await changes[Symbol.asyncDispose]()
+    throw error
+  }
 }
 
 export interface EmbeddedLogsOptions {
@@ -40,19 +66,20 @@ export function embeddedLogs({ directory, ...options }: EmbeddedLogsOptions): Lo
     limitBytes: Number.POSITIVE_INFINITY,
   })
   return {
-    async open({ name, log: { partitions, compression }, limits }, retention) {
-      const changes = await openFileLog({
-        ...shared,
-        compression,
-        directory: directory.logPath(name),
-        name,
-        partitions,
-        limitBytes: limits.logBytes,
-        retention,
-      })
-      const dead = await openEntryLog({ ...shared, compression, ...deadOf(name) })
-      return { changes, dead, progress: context => stateProgress(directory.state, context) }
-    },
+    open: ({ name, log: { partitions, compression }, limits }, retention) =>
+      openBoth(
+        openFileLog({
+          ...shared,
+          compression,
+          directory: directory.logPath(name),
+          name,
+          partitions,
+          limitBytes: limits.logBytes,
+          ...(retention ? { retention } : {}),
+        }),
+        () => openEntryLog({ ...shared, compression, ...deadOf(name) }),
+        () => context => stateProgress(directory.state, context),
+      ),
     openDead: pipeline => openEntryLog({ ...shared, compression: 'lz4', ...deadOf(pipeline) }),
     async remove({ name }) {
       for (const path of [directory.logPath(name), directory.deadPath(name)])

@@ -114,8 +114,7 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
       running.stop.abort()
       await Promise.all([source, ...sinks.map(one => one.task)].map(task => task.done))
       await retention
-      await changeLog[Symbol.asyncDispose]()
-      await deadLog[Symbol.asyncDispose]()
+      await logs[Symbol.asyncDispose]()
     },
   }
 }

@@ -2,7 +2,7 @@
  * What is looked at before a pipeline starts: `check` of every connector, and whether it is still what it was made as. Tables,
  * keys and partitions of an existing pipeline cannot change yet: its log and its position were made for them.
  */
-import type { Context, Sink, SinkTarget, Source, SourcePlan } from '../connector.ts'
+import type { Clock, Context, Log, Sink, SinkTarget, Source, SourcePlan } from '../connector.ts'
 import { ConnectorError, POLICY } from '../errors.ts'
 import {
   type Fingerprint,
@@ -15,6 +15,8 @@ import {
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { detachedTasks } from '../queue/detached.ts'
 import type { StateFile } from '../queue/state.ts'
+import type { DataDirectory } from './directory.ts'
+import { lookingContext } from './looking.ts'
 
 /** What a sink that is away says; a pipeline that runs anyway (its log takes the changes) need not wait for it. */
 const isAway = (error: unknown): boolean =>
@@ -105,4 +107,29 @@ export function recordMade(
   state
     .prepare('INSERT OR IGNORE INTO pipelines (name, fingerprint, made_ms) VALUES (?, ?, ?)')
     .run(definition.name, fingerprint, Math.floor(nowMs))
+}
+
+export interface AdmitParts {
+  readonly clock: Clock
+  readonly log: Log
+  readonly directory: DataDirectory
+}
+
+/**
+ * All that stands between a file and its tasks: throws what keeps the pipeline from running, else notes what it is made as. `isRead`: its
+ * source is being read already, and may well say that it is in use.
+ */
+export async function admit(
+  definition: ParsedPipeline,
+  { clock, log, directory: { state } }: AdmitParts,
+  signal: AbortSignal,
+  isRead = false,
+): Promise<void> {
+  const context = lookingContext(clock, log, definition.name, signal)
+  // Of a pipeline that was made before, what cannot change is said first: `check` would ask for statements that lead nowhere.
+  const wasMade = isMade(state, definition.name)
+  const early = wasMade ? await planAll(definition, context, state) : null
+  if (!isRead) await checkAll(followed(definition, state), context, wasMade)
+  const plan = early ?? (await planAll(definition, context, state))
+  recordMade(definition, plan, state, clock.nowUs() / 1000)
 }

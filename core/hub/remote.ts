@@ -9,13 +9,11 @@ import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Offer, Offered, TaskQueue } from '../queue/queue.ts'
 import type { Json } from '../record.ts'
-import { backoffMs } from '../worker/backoff.ts'
 import { readDeadLetters } from '../worker/dead-letters.ts'
-import { type Hub, readDeadLettersOf, search } from './hub.ts'
+import { type Hub, keepTrying, readDeadLettersOf, search, unknownPipeline } from './hub.ts'
 import type { PipelineLogs } from './logs.ts'
-import { lookingContext } from './looking.ts'
 import type { HubParts } from './pipeline.ts'
-import { checkAll, isMade, planAll, recordMade } from './preflight.ts'
+import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { readReport } from './reports.ts'
 import { failedStatus, lagOf, lagSeconds, type PipelineStatus, type TaskStatus, worstOf } from './status.ts'
@@ -48,13 +46,6 @@ const OFFER_MS = 1_000
 const WITHDRAW_MS = 30_000
 /** Dead letters are read to be counted: not at each look. */
 const COUNT_MS = 10_000
-const KEEP_ALL = {
-  hours: Number.POSITIVE_INFINITY,
-  consumers: [],
-  isDetached: () => false,
-  atLimit: () => false,
-}
-
 export function openRemoteHub(parts: RemoteParts): Hub {
   const state: State = {
     ...parts,
@@ -68,20 +59,14 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     void work.finally(() => state.working.delete(work))
   }
   inBackground(offerAgain(state))
-  const unknownOf = (definition: ParsedPipeline): Known => {
+  const add = (definition: ParsedPipeline): Known => {
     const known = { definition, isChecked: false, error: null, logs: null, deadLetters: 0, countedMs: 0 }
     state.known.set(definition.name, known)
     state.hasStarted = true
     return known
   }
   return {
-    async start() {
-      throw new ConnectorError('config', 'a hub with workers starts its pipelines with "up" or "hub" only', {
-        hint: 'Use: millrace hub FILES, and millrace worker beside it.',
-      })
-    },
-    keepStarting: definition => inBackground(keepChecking(state, unknownOf(definition))),
-    running: () => null,
+    keepStarting: definition => inBackground(keepChecking(state, add(definition))),
     async status() {
       const offered = await state.queue.list().catch(() => null)
       const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
@@ -99,42 +84,27 @@ export function openRemoteHub(parts: RemoteParts): Hub {
 }
 
 async function closeLogs(opening: Promise<PipelineLogs> | null): Promise<void> {
-  const logs = await opening?.catch(() => null)
-  await logs?.changes[Symbol.asyncDispose]()
-  await logs?.dead[Symbol.asyncDispose]()
+  await (await opening?.catch(() => null))?.[Symbol.asyncDispose]()
 }
 
 function definitionOf({ known }: State, pipeline: string): ParsedPipeline {
   const found = known.get(pipeline)
   if (found) return found.definition
-  throw new ConnectorError(
-    'config',
-    `there is no pipeline "${pipeline}"; there is ${[...known.keys()].join(', ')}`,
-  )
+  throw unknownPipeline(pipeline, [...known.keys()])
 }
 
-async function keepChecking(state: State, known: Known): Promise<void> {
-  const { clock, log, random, stop, directory } = state
-  const { definition } = known
-  const { name, errors } = definition
-  for (let attempt = 1; !stop.signal.aborted && state.known.get(name) === known; attempt++)
-    try {
-      const context = lookingContext(clock, log, name, stop.signal)
-      // What a worker reads already has passed; a source that is being read may well say that it is in use.
-      if (!(await isRead(state, definition)))
-        await checkAll(definition, context, isMade(directory.state, name))
-      const plan = await planAll(definition, context, directory.state)
-      recordMade(definition, plan, directory.state, clock.nowUs() / 1000)
+const keepChecking = (state: State, known: Known): Promise<void> =>
+  keepTrying(state, known.definition, state.stop.signal, {
+    async attempt() {
+      await admit(known.definition, state, state.stop.signal, await isRead(state, known.definition))
       known.error = null
       known.isChecked = true
-      return
-    } catch (thrown) {
-      known.error = asConnectorError(thrown)
-      const { kind, hint, message } = known.error
-      log.error({ pipeline: name, kind, attempt, hint }, `${name} does not start: ${message}`)
-      await clock.sleep(backoffMs(errors.retry, attempt, random()), stop.signal)
-    }
-}
+    },
+    failed(error) {
+      known.error = error
+    },
+    isWanted: () => state.known.get(known.definition.name) === known,
+  })
 
 async function isRead({ queue }: State, definition: ParsedPipeline): Promise<boolean> {
   const { source } = tasksOf(definition)
@@ -168,7 +138,7 @@ async function offerAgain(state: State): Promise<void> {
 
 /** Of the log; opened at the first look, and then kept. */
 async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]> {
-  known.logs ??= state.logs.open(known.definition, KEEP_ALL)
+  known.logs ??= state.logs.open(known.definition)
   const opening = known.logs
   try {
     const { changes, dead } = await opening

@@ -34,6 +34,20 @@ export function reportOf(task: Task, owner: string, { position, target }: Seen):
   return report as unknown as Json
 }
 
+/** Of a task that could not even be begun. */
+export function unopened(owner: string, message: string, hint: string | undefined): Json {
+  const report: TaskReport = {
+    owner,
+    state: 'failing',
+    error: message,
+    hint: hint ?? null,
+    metrics: {},
+    position: null,
+    target: null,
+  }
+  return report as unknown as Json
+}
+
 /** null: nobody has told anything yet. */
 export const readReport = (report: Json): TaskReport | null =>
   typeof report === 'object' && report !== null && 'state' in report

@@ -8,13 +8,14 @@ import { setMaxListeners } from 'node:events'
 import type { Batch, Clock, Log } from '../connector.ts'
 import { asConnectorError, ConnectorError } from '../errors.ts'
 import type { LogOffset } from '../log/log.ts'
+import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Release, Taken, TaskKind, TaskQueue } from '../queue/queue.ts'
 import type { ChangeRecord, Json, LogRecord } from '../record.ts'
 import { backoffMs } from '../worker/backoff.ts'
 import { type Attempt, attemptTask, type Task } from '../worker/task.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
-import { reportOf, type Seen } from './reports.ts'
+import { reportOf, type Seen, unopened } from './reports.ts'
 import { openSink, openSource, type TaskParts } from './tasks.ts'
 
 export interface WorkerParts {
@@ -56,12 +57,6 @@ interface State extends WorkerParts {
 const REPORT_MS = 1_000
 const TURN_MS = 10_000
 const PARKED_MS = 365 * 86_400_000
-const NO_RETENTION = {
-  hours: Number.POSITIVE_INFINITY,
-  consumers: [],
-  isDetached: () => false,
-  atLimit: () => false,
-}
 
 export function startWorker(parts: WorkerParts): RunningWorker {
   setMaxListeners(0, parts.signal)
@@ -115,16 +110,12 @@ async function runTaken(state: State, taken: Taken): Promise<void> {
       { task, kind: error.kind, hint: error.hint },
       `${task} cannot be run here: ${redact(error.message)}`,
     )
-    const report = {
-      owner,
-      state: 'failing',
-      error: redact(error.message),
-      hint: error.hint ?? null,
-      metrics: {},
-      position: null,
-      target: null,
+    release = {
+      delayMs: 5_000,
+      above: 0,
+      failures: taken.failures + 1,
+      report: unopened(owner, redact(error.message), error.hint),
     }
-    release = { delayMs: 5_000, above: 0, failures: taken.failures + 1, report }
   }
   await queue.release(taken, release)
 }
@@ -138,7 +129,7 @@ async function withShared(
   let shared = state.shared.get(id)
   if (!shared) {
     const definition = state.parse(offer.data)
-    shared = { definition, logs: state.logs.open(definition, NO_RETENTION), users: 0 }
+    shared = { definition, logs: state.logs.open(definition), users: 0 }
     state.shared.set(id, shared)
   }
   shared.users++
@@ -147,9 +138,7 @@ async function withShared(
   } finally {
     if (--shared.users === 0) {
       state.shared.delete(id)
-      const logs = await shared.logs.catch(() => null)
-      await logs?.changes[Symbol.asyncDispose]()
-      await logs?.dead[Symbol.asyncDispose]()
+      await (await shared.logs.catch(() => null))?.[Symbol.asyncDispose]()
     }
   }
 }
@@ -207,7 +196,8 @@ function start(
     retry: definition.errors.retry,
     signal,
   }
-  if (lease.task === `${definition.name}/source`)
+  const { source, sinks } = tasksOf(definition)
+  if (lease.task === source)
     return attemptTask<ChangeRecord>(
       {
         ...shared,
@@ -223,13 +213,12 @@ function start(
       lease,
       failures,
     )
-  const [, name, partition] = lease.task.split('/')
-  const sink = definition.sinks.find(one => one.name === name)
-  if (!sink) throw new ConnectorError('config', `${definition.name} has no sink ${name}`)
+  const own = sinks.find(one => one.name === lease.task)
+  if (!own) throw new ConnectorError('config', `${definition.name} has no task ${lease.task}`)
   return attemptTask<LogRecord>(
     {
       ...shared,
-      open: context => openSink(parts, sink, Number(partition), context),
+      open: context => openSink(parts, own.sink, own.partition, context),
       seen(batch: Batch) {
         seen.position = batch.offset as unknown as LogOffset
       },

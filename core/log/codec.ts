@@ -30,6 +30,14 @@ const { zstdCompressSync, zstdDecompressSync } = zlib as {
 }
 /** ZSTD_c_compressionLevel */
 const ZSTD_LEVEL = 100
+/** Frames, level 1. null: not on this Node.js. */
+export const zstd =
+  zstdCompressSync && zstdDecompressSync
+    ? {
+        pack: (raw: Buffer): Buffer => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }),
+        open: (packed: Buffer): Buffer => zstdDecompressSync(packed),
+      }
+    : null
 
 const CODECS: readonly Codec[] = [
   { compression: 'none', pack: raw => raw, open: stored => stored },
@@ -41,8 +49,8 @@ const CODECS: readonly Codec[] = [
   { compression: 'gzip', pack: raw => zlib.deflateRawSync(raw, { level: 3 }), open: zlib.inflateRawSync },
   {
     compression: 'zstd',
-    pack: zstdCompressSync ? raw => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }) : null,
-    open: zstdDecompressSync ?? null,
+    pack: zstd?.pack ?? null,
+    open: zstd?.open ?? null,
   },
 ]
 

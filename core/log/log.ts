@@ -6,9 +6,14 @@
  * the start is `offset_lost`; no reader ever jumps (V5).
  */
 import type { Context, Offset, Reader, Writer } from '../connector.ts'
-import type { ChangeRecord } from '../record.ts'
+import type { ChangeRecord, Table } from '../record.ts'
 
 export { COMPRESSIONS, type Compression, missingCompression } from './codec.ts'
+
+/** `<pipeline>.<schema>.<table>`; characters that Kafka does not take become `_`. */
+export const topicOf = (pipeline: string, { schema, name }: Pick<Table, 'schema' | 'name'>): string =>
+  `${pipeline}.${topicPart(schema)}.${topicPart(name)}`
+const topicPart = (name: string): string => name.replace(/[^A-Za-z0-9_-]/g, '_')
 
 /** `next`: the offset of the next record by topic. A topic that is not named is read from its start. */
 export interface LogOffset {

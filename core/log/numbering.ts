@@ -4,13 +4,10 @@
  */
 import { ConnectorError, Fenced } from '../errors.ts'
 import type { ChangeRecord, Table } from '../record.ts'
+import { topicOf } from './log.ts'
 import { partitionOf } from './partition.ts'
 
 const DAY_US = 86_400_000_000
-
-export const topicName = (pipeline: string, { schema, name }: Table): string =>
-  `${pipeline}.${clean(schema)}.${clean(name)}`
-const clean = (name: string): string => name.replace(/[^A-Za-z0-9_-]/g, '_')
 
 /** Each table's topic, looked up by identity: records of a shape share their table. */
 export function topicsOf(pipeline: string): (table: Table) => string {
@@ -18,7 +15,7 @@ export function topicsOf(pipeline: string): (table: Table) => string {
   return table => {
     let topic = known.get(table)
     if (topic === undefined) {
-      topic = topicName(pipeline, table)
+      topic = topicOf(pipeline, table)
       known.set(table, topic)
     }
     return topic

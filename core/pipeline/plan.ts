@@ -2,8 +2,10 @@
  * What becomes of a pipeline: names of topics, tasks and what is made upstream; what is refused once the tables are known; and
  * what an existing pipeline may not change. Pure: who asks the source for its tables is not here.
  */
+
 import type { TableAtSink } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
+import { topicOf } from '../log/log.ts'
 import type { Table } from '../record.ts'
 import type { Step } from '../transform/transform.ts'
 import { suggestion } from './mistake.ts'
@@ -11,11 +13,6 @@ import type { ParsedPipeline, ParsedSink } from './schema.ts'
 
 /** Slot, publication and prefix of logical messages. */
 export const upstreamName = (pipeline: string): string => `millrace_${pipeline.replaceAll('-', '_')}`
-
-const topicPart = (name: string): string => name.replace(/[^A-Za-z0-9_-]/g, '_')
-
-export const topicOf = (pipeline: string, { schema, name }: Pick<Table, 'schema' | 'name'>): string =>
-  `${pipeline}.${topicPart(schema)}.${topicPart(name)}`
 
 export interface SinkTask {
   readonly name: string

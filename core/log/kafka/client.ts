@@ -2,12 +2,12 @@
  * The client (kafkajs), made as the settings say: TLS, login, codecs, its log lines as ours. Its retries are short, since the task
  * that fails is opened anew anyway, and then knows what became of its last transaction.
  */
-import * as zlib from 'node:zlib'
 import kafkajs, { type Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from 'kafkajs'
 import { compressFrameSync, decompressFrameSync } from 'lz4-napi'
 import snappy from 'snappy'
 import type { Log } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
+import { missingCompression, zstd } from '../codec.ts'
 import type { KafkaCompression, KafkaSettings } from './settings.ts'
 
 const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
@@ -15,12 +15,6 @@ const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
 /** Of producers: what to repeat is decided by who knows what the repetition would mean. */
 export const NO_RETRIES: RetryOptions = { retries: 0 }
 const RETRIES: RetryOptions = { initialRetryTime: 100, multiplier: 2, maxRetryTime: 1_000, retries: 4 }
-
-const { zstdCompressSync, zstdDecompressSync } = zlib as {
-  readonly zstdCompressSync?: (raw: Buffer, options: { params: Record<number, number> }) => Buffer
-  readonly zstdDecompressSync?: (packed: Buffer) => Buffer
-}
-const ZSTD_LEVEL = 100 // ZSTD_c_compressionLevel
 
 /** What the client hands to a codec: its encoder of the records. */
 interface Encoded {
@@ -41,11 +35,7 @@ CompressionCodecs[CompressionTypes.Snappy] = codec(
   raw => snappy.compressSync(raw),
   packed => snappy.uncompressSync(packed) as Buffer,
 )
-if (zstdCompressSync && zstdDecompressSync)
-  CompressionCodecs[CompressionTypes.ZSTD] = codec(
-    raw => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }),
-    zstdDecompressSync,
-  )
+if (zstd) CompressionCodecs[CompressionTypes.ZSTD] = codec(zstd.pack, zstd.open)
 
 const TYPES: Readonly<Record<KafkaCompression, number>> = {
   none: CompressionTypes.None,
@@ -57,12 +47,10 @@ const TYPES: Readonly<Record<KafkaCompression, number>> = {
 
 /** The number the client knows a compression by. Throws `config` for one that this machine has no codec for. */
 export function compressionType(compression: KafkaCompression): number {
-  if (compression !== 'zstd' || zstdCompressSync) return TYPES[compression]
-  throw new ConnectorError(
-    'config',
-    `compression.type zstd needs Node.js 22.15 or newer, and this is ${process.version}`,
-    { hint: 'Use lz4, gzip, snappy or none.' },
-  )
+  if (compression !== 'zstd' || zstd) return TYPES[compression]
+  throw new ConnectorError('config', `compression.type zstd ${missingCompression('zstd')}`, {
+    hint: 'Use lz4, gzip, snappy or none.',
+  })
 }
 
 export function kafkaClient(settings: KafkaSettings, log: Log): Kafka {

@@ -74,12 +74,22 @@ export async function endsOfTopics(
   return found.flat().sort(order)
 }
 
-/** Largest record batch that the topic takes, in bytes. */
-export const largestBatch = (admins: Admins, topic: string): Promise<number> =>
-  admins.use(`asking for max.message.bytes of ${topic}`, async admin => {
-    const { resources } = await admin.describeConfigs({
+/** Topic → the largest record batch that it takes, in bytes. */
+export async function largestBatches(
+  admins: Admins,
+  topics: readonly string[],
+): Promise<Map<string, number>> {
+  if (topics.length === 0) return new Map()
+  const { resources } = await admins.use(`asking for max.message.bytes of ${topics.join(', ')}`, admin =>
+    admin.describeConfigs({
       includeSynonyms: false,
-      resources: [{ type: 2 /* topic */, name: topic, configNames: ['max.message.bytes'] }],
-    })
-    return Number(resources[0]?.configEntries[0]?.configValue ?? 1_048_588)
-  })
+      resources: topics.map(name => ({ type: 2 /* topic */, name, configNames: ['max.message.bytes'] })),
+    }),
+  )
+  return new Map(
+    resources.map(({ resourceName, configEntries }) => [
+      resourceName,
+      Number(configEntries[0]?.configValue ?? 1_048_588),
+    ]),
+  )
+}

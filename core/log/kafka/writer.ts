@@ -16,7 +16,7 @@ import { encodeValue } from '../value.ts'
 import type { Admins } from './admins.ts'
 import type { Catalog, TaskEntry } from './catalog.ts'
 import type { KafkaSettings } from './settings.ts'
-import { endsOfTopics, largestBatch, makeTopics } from './topics.ts'
+import { endsOfTopics, largestBatches, makeTopics } from './topics.ts'
 import type { OpenTransaction, RecordBatch, Transactions } from './transactions.ts'
 
 export const VERSION_HEADER = 'millrace.version'
@@ -41,7 +41,7 @@ interface State extends KafkaWriterParts {
   readonly transactions: Transactions
   readonly schemas: Schemas
   readonly topicOf: ReturnType<typeof topicsOf>
-  /** Topics that the catalog holds, or will with the next commit. */
+  /** Topics that the catalog holds. */
   readonly topics: Set<string>
   /** Topic/partition → the least offset that its next record can have. */
   readonly least: Map<string, number>
@@ -102,7 +102,6 @@ async function claim(
     last,
     offset: stored?.offset ?? null,
   }
-  schemas.written()
   const ends = await endsFound(state)
   const entry: TaskEntry = { epoch, offset: state.offset, last }
   await transactions.run(
@@ -269,7 +268,8 @@ async function openTopics(state: State, records: readonly ChangeRecord[]): Promi
     )
     for (const topic of fresh) topics.add(topic)
   }
-  for (const topic of names) if (!largest.has(topic)) largest.set(topic, await largestBatch(admins, topic))
+  const unasked = [...names].filter(topic => !largest.has(topic))
+  for (const [topic, bytes] of await largestBatches(admins, unasked)) largest.set(topic, bytes)
 }
 
 async function refuseForeign({ admins, partitions }: State, fresh: readonly string[]): Promise<void> {

@@ -1,6 +1,8 @@
 /** What a pipeline becomes, and what is refused once its tables are known. */
+
 import { describe, expect, it } from 'vitest'
 import type { ConnectorError } from '../../../core/errors.ts'
+import { topicOf } from '../../../core/log/log.ts'
 import {
   changesOf,
   type Fingerprint,
@@ -10,7 +12,6 @@ import {
   refuseUnsafe,
   takes,
   tasksOf,
-  topicOf,
   upstreamName,
 } from '../../../core/pipeline/plan.ts'
 import { pipelineOf, tableOf } from './stubs.ts'
