@@ -23,13 +23,9 @@ import {
   writtenBare,
 } from './kafka-topic.ts'
 import { line, thousands } from './report.ts'
+import { makeTable, SETTINGS } from './table.ts'
 
 const MAIN = fileURLToPath(new URL('../../core/cli/main.js', import.meta.url))
-const SETTINGS = { fsync: 'on', shared_buffers: '512MB', max_wal_size: '8GB' }
-const TABLE =
-  'CREATE TABLE bench.t (id bigint PRIMARY KEY, name text, price numeric(10,2), active boolean, at timestamptz, note text, stock int, weight float8)'
-const row = (i: string) =>
-  `${i}, 'product number ' || ${i}, (${i} % 100000) / 100.0, ${i} % 3 = 0, clock_timestamp(), 'a note that makes the row about two hundred bytes long, ' || md5((${i})::text) || md5((${i} + 1)::text), (${i} % 500)::int, ${i} * 0.5`
 
 const CHANGES = 100_000
 const CHANGES_A_SECOND = 200
@@ -108,18 +104,10 @@ function millrace({ database, cluster, folder }: Bench, prefix: string): Followe
   }
 }
 
-async function fresh({ database, rows }: Bench): Promise<void> {
-  await database.sql('DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench')
-  await database.sql(TABLE)
-  await database.sql(`INSERT INTO bench.t SELECT ${row('i')} FROM generate_series(1, ${rows}) i`)
-  await database.sql('VACUUM ANALYZE bench.t')
-  await database.sql('CHECKPOINT')
-}
-
 /** The broker's code is compiled while it runs: whoever comes first would pay. So the first is ours, whole, and counts for nothing. */
 async function warm(bench: Bench): Promise<readonly KafkaMessage[]> {
   const { cluster, kafka, rows } = bench
-  await fresh(bench)
+  await makeTable(bench.database, bench.rows)
   const first = millrace(bench, 'warm')
   await using topic = await openTopic(kafka, first.topic)
   try {
@@ -172,7 +160,7 @@ async function measured(bench: Bench, follower: Follower, beside: Found | null):
     return one
   }
   try {
-    await fresh(bench)
+    await makeTable(bench.database, bench.rows)
     let { last } = await phase(`snapshot of ${thousands(rows)} rows`, 0, rows)
     await follower.stop()
     await mustHold(bench, follower, 0, last.end, rows)

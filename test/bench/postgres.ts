@@ -9,13 +9,9 @@ import { connect } from '../../connectors/postgres/connect.ts'
 import { copyRows, selectOf } from '../../connectors/postgres/copy.ts'
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { line, procOf, thousands } from './report.ts'
+import { makeTable, row, SETTINGS } from './table.ts'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
-const SETTINGS = { fsync: 'on', shared_buffers: '512MB', max_wal_size: '8GB', wal_level: 'logical' }
-
-const TABLE = `CREATE TABLE bench.t (id bigint PRIMARY KEY, name text, price numeric(10,2), active boolean, at timestamptz, note text, stock int, weight float8)`
-const row = (i: string) =>
-  `${i}, 'product number ' || ${i}, (${i} % 100000) / 100.0, ${i} % 3 = 0, clock_timestamp(), 'a note that makes the row about two hundred bytes long, ' || md5((${i})::text) || md5((${i} + 1)::text), (${i} % 500)::int, ${i} * 0.5`
 
 interface Figures {
   readonly records: number
@@ -61,11 +57,7 @@ const ended = (child: ChildProcess): Promise<void> =>
   new Promise(resolve => (child.exitCode === null ? child.once('exit', () => resolve()) : resolve()))
 
 async function fresh(server: PostgresServer, rows: number): Promise<string> {
-  await server.sql('DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench')
-  await server.sql(TABLE)
-  if (rows > 0) await server.sql(`INSERT INTO bench.t SELECT ${row('i')} FROM generate_series(1, ${rows}) i`)
-  await server.sql('VACUUM ANALYZE bench.t')
-  await server.sql('CHECKPOINT')
+  await makeTable(server, rows)
   await server.sql('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active')
   await server.sql('DROP PUBLICATION IF EXISTS millrace_bench')
   return mkdtempSync(join(tmpdir(), 'millrace-bench-'))
@@ -193,7 +185,7 @@ async function latency(server: PostgresServer, seconds: number): Promise<void> {
 }
 
 export async function postgresToLog(rows: number): Promise<void> {
-  await using server = await startPostgres({ settings: SETTINGS })
+  await using server = await startPostgres({ settings: { ...SETTINGS, wal_level: 'logical' } })
   await snapshot(server, rows)
   await backlog(server, Math.floor(rows * 0.3), 1)
   await backlog(server, rows, 100)
@@ -201,7 +193,7 @@ export async function postgresToLog(rows: number): Promise<void> {
 }
 
 export async function postgresToSqlite(rows: number): Promise<void> {
-  await using server = await startPostgres({ settings: SETTINGS })
+  await using server = await startPostgres({ settings: { ...SETTINGS, wal_level: 'logical' } })
   const folder = await fresh(server, rows)
   writeFileSync(
     join(folder, 'p.yaml'),

@@ -12,13 +12,9 @@ import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type SearchServer, type SearchServerKind, startSearch } from '../servers/search.ts'
 import { startPgsync } from './pgsync.ts'
 import { line, procOf, type Spent, thousands } from './report.ts'
+import { makeTable, SETTINGS } from './table.ts'
 
 const MAIN = fileURLToPath(new URL('../../core/cli/main.js', import.meta.url))
-const SETTINGS = { fsync: 'on', shared_buffers: '512MB', max_wal_size: '8GB' }
-const TABLE =
-  'CREATE TABLE bench.t (id bigint PRIMARY KEY, name text, price numeric(10,2), active boolean, at timestamptz, note text, stock int, weight float8)'
-const row = (i: string) =>
-  `${i}, 'product number ' || ${i}, (${i} % 100000) / 100.0, ${i} % 3 = 0, clock_timestamp(), 'a note that makes the row about two hundred bytes long, ' || md5((${i})::text) || md5((${i} + 1)::text), (${i} % 500)::int, ${i} * 0.5`
 
 interface Bench {
   readonly database: PostgresServer
@@ -81,10 +77,7 @@ export async function postgresToSearch(kind: SearchServerKind, rows: number): Pr
   await using cluster = await startSearch(kind, { heapMb: 1024, javaOptions: ['-XX:TieredStopAtLevel=4'] })
   const folder = mkdtempSync(join(tmpdir(), 'millrace-bench-'))
   const bench: Bench = { database, cluster, folder }
-  await database.sql('CREATE SCHEMA bench')
-  await database.sql(TABLE)
-  await database.sql(`INSERT INTO bench.t SELECT ${row('i')} FROM generate_series(1, ${rows}) i`)
-  await database.sql('VACUUM ANALYZE bench.t')
+  await makeTable(database, rows)
   writeFileSync(join(folder, 'p.yaml'), yaml(bench))
   const ours = millrace(bench)
   await warm(bench, ours)

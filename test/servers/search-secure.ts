@@ -1,7 +1,7 @@
 /** What OpenSearch's security plugin wants before it starts: certificates of an authority of our own, and one user. */
-import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { makeAuthority } from './certificates.ts'
 
 export const USERNAME = 'admin'
 export const PASSWORD = 'admin'
@@ -23,15 +23,16 @@ export function secure(home: string, pluginConfig: string): Secured {
   }
   // JSON is YAML.
   writeFileSync(join(config, 'opensearch-security', 'internal_users.yml'), JSON.stringify(users))
-  makeCertificates(config)
+  const authority = makeAuthority(config)
+  const node = authority.issue('node-1')
   const ssl = 'plugins.security.ssl'
   const pems = (layer: string) => ({
-    [`${ssl}.${layer}.pemcert_filepath`]: 'node.pem',
-    [`${ssl}.${layer}.pemkey_filepath`]: 'node.key',
-    [`${ssl}.${layer}.pemtrustedcas_filepath`]: 'ca.pem',
+    [`${ssl}.${layer}.pemcert_filepath`]: basename(node.cert),
+    [`${ssl}.${layer}.pemkey_filepath`]: basename(node.key),
+    [`${ssl}.${layer}.pemtrustedcas_filepath`]: basename(authority.ca),
   })
   return {
-    ca: join(config, 'ca.pem'),
+    ca: authority.ca,
     settings: {
       ...pems('transport'),
       ...pems('http'),
@@ -42,32 +43,4 @@ export function secure(home: string, pluginConfig: string): Secured {
       'plugins.security.authcz.admin_dn': 'CN=nobody',
     },
   }
-}
-
-function makeCertificates(folder: string): void {
-  const request = (name: string, subject: string, ...more: string[]) =>
-    execFileSync(
-      'openssl',
-      [
-        ...[
-          'req',
-          '-x509',
-          '-nodes',
-          '-days',
-          '3650',
-          '-newkey',
-          'ec',
-          '-pkeyopt',
-          'ec_paramgen_curve:P-256',
-        ],
-        ...['-subj', subject, '-keyout', `${name}.key`, '-out', `${name}.pem`, ...more],
-      ],
-      { cwd: folder, stdio: 'pipe' },
-    )
-  request('ca', '/CN=millrace-test-authority')
-  request(
-    ...(['node', '/CN=node-1', '-CA', 'ca.pem', '-CAkey', 'ca.key'] as const),
-    ...['-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
-    ...['-addext', 'basicConstraints=CA:FALSE', '-addext', 'extendedKeyUsage=serverAuth,clientAuth'],
-  )
 }

@@ -37,6 +37,24 @@ export interface Found {
   readonly different: string[]
 }
 
+export const nothingFound = (): Found => ({
+  changes: 0,
+  rows: 0,
+  documents: 0,
+  lost: [],
+  backwards: [],
+  doubled: [],
+  different: [],
+})
+
+/** Each fault in a line. */
+export const foundIn = (found: Found): string[] =>
+  (['lost', 'backwards', 'doubled', 'different'] as const).flatMap(kind =>
+    found[kind].map(text => `${kind}: ${text}`),
+  )
+
+export const faultsOf = (found: Found): number => foundIn(found).length
+
 /** op 't': the table was emptied. `big`: md5 of the value; undefined: the log says that it is missing. */
 interface Change {
   readonly n: number

@@ -3,11 +3,9 @@
  * written; each of them killed with SIGKILL again and again, one at a time and at random, workers frozen beyond their leases as well.
  * When the ledger stands still and everything is back, the three checks hold. Prints the longest time that a task did not move.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { createWriteStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { openKafkaEntryLog } from '../../core/log/kafka/log.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import { openLog, settingsOf, silentLog } from '../core/log/kafka-settings.ts'
@@ -15,15 +13,12 @@ import { type KafkaCluster, startKafka } from '../servers/kafka.ts'
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type Random, randomOf } from '../sim/random.ts'
-import { checkDead, checkLog, checkSink, type Found } from './check.ts'
+import { checkDead, checkLog, checkSink, type Found, faultsOf, nothingFound } from './check.ts'
 import { prepareLedger, startWorkload } from './ledger.ts'
+import { type Program, pause, printed, start, startAgain } from './program.ts'
 import { type SoakSink, searchSink, sqliteSink } from './sinks.ts'
 import { type Watch, watchSink } from './watch.ts'
 
-const MAIN = join(
-  fileURLToPath(new URL('../../', import.meta.url)).replace(/dist\/$/, ''),
-  'dist/core/cli/main.js',
-)
 const NAME = 'ledger'
 const HUB = 'soak'
 const CALM_MS = 180_000
@@ -44,11 +39,9 @@ interface Setup {
   readonly postgres: PostgresServer
   readonly sqlite: SoakSink
   readonly search: SoakSink
-  readonly programs: Map<string, ChildProcess>
+  readonly programs: Map<string, Program>
   readonly say: (text: string) => void
 }
-
-const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
 const hubYaml = ({ bootstrap }: KafkaCluster, redis: RedisServer) => `name: ${HUB}
 log:
@@ -72,26 +65,15 @@ sinks:
 errors: { retry: { backoff_ms: 50, max_backoff_ms: 1000 } }
 `
 
-function start({ folder, postgres, programs }: Setup, name: string): void {
+function begin({ folder, postgres, programs }: Setup, name: string): void {
   const args = name === 'hub' ? ['hub', '--port', '0'] : ['worker', '--concurrency', '10']
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    cwd: folder,
-    env: { ...process.env, URL: postgres.url },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  child.stderr!.pipe(createWriteStream(join(folder, `${name}.log`), { flags: 'a' }))
-  programs.set(name, child)
+  programs.set(name, start(folder, args, postgres.url, name))
 }
 
-const gone = (child: ChildProcess): Promise<void> =>
-  new Promise(resolve =>
-    child.exitCode !== null || child.signalCode !== null ? resolve() : child.on('exit', () => resolve()),
-  )
-
 async function killProgram(setup: Setup, name: string): Promise<void> {
-  const child = setup.programs.get(name)!
+  const { child, ended } = setup.programs.get(name)!
   child.kill('SIGKILL')
-  await gone(child)
+  await ended
 }
 
 /** One trouble, from its beginning to when it is over. */
@@ -111,7 +93,7 @@ async function trouble(setup: Setup, random: Random): Promise<string> {
   ]
   const kind = random.pick(kinds)
   if (kind === 'frozen worker') {
-    const child = programs.get(random.pick(['worker-1', 'worker-2']))!
+    const { child } = programs.get(random.pick(['worker-1', 'worker-2']))!
     child.kill('SIGSTOP')
     await pause(random.int(6_000, 9_000)) // its leases of five seconds run out
     child.kill('SIGCONT')
@@ -132,19 +114,9 @@ async function trouble(setup: Setup, random: Random): Promise<string> {
   else {
     await killProgram(setup, kind)
     await pause(awayMs)
-    start(setup, kind)
+    begin(setup, kind)
   }
   return kind
-}
-
-async function startAgain(server: PostgresServer): Promise<void> {
-  for (let attempts = 1; ; attempts++)
-    try {
-      return await server.start()
-    } catch (error) {
-      if (attempts === 20 || !/still in use/.test((error as Error).message)) throw error
-      await pause(500)
-    }
 }
 
 interface Shown {
@@ -169,13 +141,7 @@ async function watchGaps({ folder }: Setup, gapsMs: Map<string, number>, over: A
 }
 
 async function statusOf(folder: string): Promise<Shown['pipelines'][number]['tasks']> {
-  const child = spawn(process.execPath, [MAIN, 'status', '--json'], {
-    cwd: folder,
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  let text = ''
-  child.stdout.on('data', part => (text += part))
-  await new Promise(resolve => child.on('close', resolve))
+  const text = await printed(folder, ['status', '--json'])
   try {
     return (JSON.parse(text) as Shown).pipelines.flatMap(one => one.tasks)
   } catch {
@@ -194,13 +160,7 @@ export async function failover(
     troubles: new Map(),
     gapsMs: new Map(),
     transactions: 0,
-    changes: 0,
-    rows: 0,
-    documents: 0,
-    lost: [],
-    backwards: [],
-    doubled: [],
-    different: [],
+    ...nothingFound(),
   }
   await using kafka = await startKafka({ brokers: 3 })
   await using redis = await startRedis()
@@ -219,15 +179,12 @@ export async function failover(
   try {
     await live(setup, minutes, random, seed, report)
   } finally {
-    for (const child of setup.programs.values()) child.kill('SIGKILL')
+    for (const { child } of setup.programs.values()) child.kill('SIGKILL')
   }
-  if (faults(report) === 0 && !isKept) rmSync(folder, { recursive: true, force: true })
+  if (faultsOf(report) === 0 && !isKept) rmSync(folder, { recursive: true, force: true })
   else say(`seed ${seed}; kept: ${folder}`)
   return report
 }
-
-export const faults = ({ lost, backwards, doubled, different }: Found): number =>
-  lost.length + backwards.length + doubled.length + different.length
 
 async function live(
   setup: Setup,
@@ -238,7 +195,7 @@ async function live(
 ): Promise<void> {
   const { postgres, sqlite, search, folder, say } = setup
   await prepareLedger(postgres)
-  for (const name of ['hub', 'worker-1', 'worker-2']) start(setup, name)
+  for (const name of ['hub', 'worker-1', 'worker-2']) begin(setup, name)
   let mark = Number.POSITIVE_INFINITY
   const watches = [
     watchSink(sqlite, folder, report.backwards, async () => {
@@ -281,15 +238,7 @@ async function begun({ say, folder }: Setup, watch: Watch): Promise<void> {
 async function calm(setup: Setup): Promise<void> {
   const until = Date.now() + CALM_MS
   for (;;) {
-    const found: Found = {
-      changes: 0,
-      rows: 0,
-      documents: 0,
-      lost: [],
-      backwards: [],
-      doubled: [],
-      different: [],
-    }
+    const found = nothingFound()
     await checkSink(setup.postgres, setup.sqlite, setup.folder, found).catch(() =>
       found.different.push('away'),
     )
@@ -303,9 +252,9 @@ async function calm(setup: Setup): Promise<void> {
 
 async function checkAll(setup: Setup, mark: number, report: FailoverReport): Promise<void> {
   const { postgres, sqlite, search, folder, kafka, programs } = setup
-  for (const [name, child] of programs) {
+  for (const [name, { child, ended }] of programs) {
     child.kill('SIGTERM')
-    await gone(child)
+    await ended
     if (child.exitCode !== 0)
       report.different.push(`${name} ended with ${child.exitCode ?? child.signalCode} after SIGTERM`)
   }

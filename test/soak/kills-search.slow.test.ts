@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { missingFor } from '../servers/search.ts'
-import { foundIn, killRounds } from './kills.ts'
+import { foundIn } from './check.ts'
+import { killRounds } from './kills.ts'
 import { searchSink } from './sinks.ts'
 
 const KIND = 'elasticsearch-9'

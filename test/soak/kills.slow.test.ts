@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import { foundIn, killRounds } from './kills.ts'
+import { foundIn } from './check.ts'
+import { killRounds } from './kills.ts'
 
 it('loses nothing, doubles nothing and never goes back in 20 rounds of kill -9, of the program and of the server (H1 to H10, J2, P1)', async () => {
   const said: string[] = []

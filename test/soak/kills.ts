@@ -7,22 +7,27 @@
  *
  * Its first rounds fall into creation, the next ones into the snapshot, the last ones into the stream.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { createWriteStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { type PostgresServer, startPostgres } from '../servers/postgres.ts'
 import { type Random, randomOf } from '../sim/random.ts'
-import { checkDead, checkGone, checkLog, checkSink, deadIn, type Found, logIn } from './check.ts'
+import {
+  checkDead,
+  checkGone,
+  checkLog,
+  checkSink,
+  deadIn,
+  type Found,
+  faultsOf,
+  logIn,
+  nothingFound,
+} from './check.ts'
 import { prepareLedger, ROWS, startWorkload } from './ledger.ts'
+import { killGroup, type Program, pause, start, startAgain } from './program.ts'
 import { type SoakSink, sqliteSink } from './sinks.ts'
 import { type Watch, watchSink } from './watch.ts'
 
-const MAIN = join(
-  fileURLToPath(new URL('../../', import.meta.url)).replace(/dist\/$/, ''),
-  'dist/core/cli/main.js',
-)
 const ROUNDS_A_GENERATION = 5
 const CATCH_UP_MS = 120_000
 const DELETE_MS = 30_000
@@ -44,14 +49,6 @@ export interface Report extends Found {
   readonly gaveUp: string[]
 }
 
-export const faultsOf = (report: Found): number => foundIn(report).length
-
-/** Each fault in a line. */
-export const foundIn = (report: Found): string[] =>
-  (['lost', 'backwards', 'doubled', 'different'] as const).flatMap(kind =>
-    report[kind].map(text => `${kind}: ${text}`),
-  )
-
 export const summaryOf = (report: Report): string => {
   const { creation, snapshot, stream } = report.kills
   return (
@@ -60,40 +57,6 @@ export const summaryOf = (report: Report): string => {
     `${report.documents} documents, ${report.polls} looks at the sink: ` +
     `${report.lost.length} lost, ${report.backwards.length} backwards, ${report.doubled.length} doubled, ${report.different.length} different`
   )
-}
-
-const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
-
-interface Program {
-  readonly child: ChildProcess
-  readonly ended: Promise<number | null>
-  stderr(): string
-}
-
-/** In a process group of its own, so that all of it can be killed. */
-function start(folder: string, args: readonly string[], url: string): Program {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    cwd: folder,
-    env: { ...process.env, URL: url },
-    stdio: ['ignore', 'ignore', 'pipe'],
-    detached: true,
-  })
-  let stderr = ''
-  const said = createWriteStream(join(folder, 'stderr.log'), { flags: 'a' }) // of all lives, for who looks into a kept folder
-  child.stderr!.on('data', text => {
-    stderr = `${stderr}${text}`.slice(-4_000)
-  })
-  child.stderr!.pipe(said)
-  const ended = new Promise<number | null>(resolve => child.on('exit', code => resolve(code)))
-  return { child, ended, stderr: () => stderr }
-}
-
-const killGroup = (child: ChildProcess): void => {
-  try {
-    process.kill(-child.pid!, 'SIGKILL')
-  } catch {
-    // it ended by itself, because the server was gone
-  }
 }
 
 const yaml = (name: string, sink: string) => `name: ${name}
@@ -131,13 +94,7 @@ const noReport = (): Report => ({
   polls: 0,
   kills: { creation: 0, snapshot: 0, stream: 0 },
   gaveUp: [],
-  changes: 0,
-  rows: 0,
-  documents: 0,
-  lost: [],
-  backwards: [],
-  doubled: [],
-  different: [],
+  ...nothingFound(),
 })
 
 /** Ends at the first generation with a fault; its folder is kept, and said. */
@@ -252,17 +209,6 @@ async function trouble({ crash, freeze }: SoakSink, random: Random, report: Repo
     report.sinkFreezes++
     await freeze(random.int(100, 4_000))
   }
-}
-
-/** A process of the killed server may live on until it looks up; the new one does not start beside it. */
-async function startAgain(server: PostgresServer): Promise<void> {
-  for (let attempts = 1; ; attempts++)
-    try {
-      return await server.start()
-    } catch (error) {
-      if (attempts === 20 || !/still in use/.test((error as Error).message)) throw error
-      await pause(500)
-    }
 }
 
 /** Looks for a slot that is ready; the first chunks then meet commits that they cannot see. */

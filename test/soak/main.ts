@@ -1,8 +1,9 @@
 /** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
 import { SEARCH_SERVERS } from '../servers/search.ts'
-import { failover, failoverSummary, faults } from './failover.ts'
-import { faultsOf, killRounds, summaryOf } from './kills.ts'
+import { faultsOf } from './check.ts'
+import { failover, failoverSummary } from './failover.ts'
+import { killRounds, summaryOf } from './kills.ts'
 import { searchSink, sqliteSink } from './sinks.ts'
 
 const { values, positionals } = parseArgs({
@@ -23,7 +24,7 @@ if (positionals[0] === 'failover') {
   for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
     for (const line of report[what].slice(0, 10)) say(`${what}: ${line}`)
   say(failoverSummary(report))
-  process.exit(faults(report) > 0 ? 1 : 0)
+  process.exit(faultsOf(report) > 0 ? 1 : 0)
 }
 if (positionals[0] !== 'kills' || !kind) {
   process.stderr.write(

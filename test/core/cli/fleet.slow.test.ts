@@ -1,8 +1,8 @@
 /** A hub and workers as their users run them, on a real Kafka and a real Redis: tasks that move, workers that are killed, a queue that is wiped. */
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
-import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readDocuments } from '../../../connectors/sqlite/documents.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
 import { type Folder, newFolder, type Running, until } from './program.ts'
@@ -54,18 +54,8 @@ queue: { type: bullmq, url: "${redis.url}" }
       const tasks = await tasksOf(folder)
       return tasks.length > 0 && tasks.every(task => task.state === 'running' && task.worker !== null)
     }
-    const documents = (folder: Folder, name: string): Map<string, string> => {
-      const database = new Database(join(folder.path, `${name}.db`), { timeout: 2_000 })
-      try {
-        const rows = database.prepare('SELECT id, document FROM items').all() as {
-          id: string
-          document: string
-        }[]
-        return new Map(rows.map(({ id, document }) => [id, document]))
-      } finally {
-        database.close()
-      }
-    }
+    const documents = (folder: Folder, name: string) =>
+      readDocuments(join(folder.path, `${name}.db`), 'items')
     const ended = async (running: Running, signal: NodeJS.Signals) => {
       running.child.kill(signal)
       return await running.ended

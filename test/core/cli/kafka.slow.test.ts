@@ -1,8 +1,8 @@
 /** The program with its log on a real Kafka: the same pipeline file, killed, gone on with, looked at and deleted. */
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
-import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readDocuments } from '../../../connectors/sqlite/documents.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { newFolder, until } from './program.ts'
 
@@ -26,18 +26,7 @@ describe.skipIf(missing !== null)(
     })
     afterAll(() => cluster?.[Symbol.asyncDispose]())
 
-    const documents = (folder: string): Map<string, string> => {
-      const database = new Database(join(folder, 'index.db'), { timeout: 2_000 })
-      try {
-        const rows = database.prepare('SELECT id, document FROM items').all() as {
-          id: string
-          document: string
-        }[]
-        return new Map(rows.map(({ id, document }) => [id, document]))
-      } finally {
-        database.close()
-      }
-    }
+    const documents = (folder: string) => readDocuments(join(folder, 'index.db'), 'items')
     const hub = () => `log: { type: kafka, brokers: ["${cluster.bootstrap.join('", "')}"] }\n`
 
     it('goes on where it was after kill -9, with the documents that one run on files has; delete leaves nothing', async () => {

@@ -1,9 +1,9 @@
 /** docs/scale-out.md, as its reader does it: its files written, its commands run, and after each step the index is the database. */
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openShop, type Shop } from '../../../connectors/postgres/shop.ts'
+import { readDocuments } from '../../../connectors/sqlite/documents.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
@@ -106,14 +106,9 @@ async function isLevel(folder: string, shop: Shop): Promise<boolean> {
   for (const table of shop.tables) {
     const expected = await shop.expected(table)
     try {
-      const database = new Database(join(folder, 'shop.db'), { timeout: 1_000 })
-      const rows = database.prepare(`SELECT id, document FROM "${table}"`).all() as {
-        id: string
-        document: string
-      }[]
-      database.close()
-      if (rows.length !== expected.size) return false
-      for (const { id, document } of rows)
+      const found = readDocuments(join(folder, 'shop.db'), table)
+      if (found.size !== expected.size) return false
+      for (const [id, document] of found)
         if (JSON.stringify(sorted(document)) !== JSON.stringify(sorted(expected.get(id) ?? 'null')))
           return false
     } catch {

@@ -1,0 +1,68 @@
+/** The program under a soak: a child in a process group of its own, and a database server that is started again after a kill. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { PostgresServer } from '../servers/postgres.ts'
+
+const MAIN = join(
+  fileURLToPath(new URL('../../', import.meta.url)).replace(/dist\/$/, ''),
+  'dist/core/cli/main.js',
+)
+
+export const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
+
+export interface Program {
+  readonly child: ChildProcess
+  readonly ended: Promise<number | null>
+  stderr(): string
+}
+
+/** In a process group of its own, so that all of it can be killed. What it says is kept in `<logName>.log`, of all lives. */
+export function start(folder: string, args: readonly string[], url: string, logName = 'stderr'): Program {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: folder,
+    env: { ...process.env, URL: url },
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
+  })
+  let stderr = ''
+  const said = createWriteStream(join(folder, `${logName}.log`), { flags: 'a' }) // for who looks into a kept folder
+  child.stderr!.on('data', text => {
+    stderr = `${stderr}${text}`.slice(-4_000)
+  })
+  child.stderr!.pipe(said)
+  const ended = new Promise<number | null>(resolve => child.on('exit', code => resolve(code)))
+  return { child, ended, stderr: () => stderr }
+}
+
+export const killGroup = (child: ChildProcess): void => {
+  try {
+    process.kill(-child.pid!, 'SIGKILL')
+  } catch {
+    // it ended by itself, because the server was gone
+  }
+}
+
+/** What it printed when it had ended; '' when it could not. */
+export async function printed(folder: string, args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  let text = ''
+  child.stdout.on('data', part => (text += part))
+  await new Promise(resolve => child.on('close', resolve))
+  return text
+}
+
+/** A process of the killed server may live on until it looks up; the new one does not start beside it. */
+export async function startAgain(server: PostgresServer): Promise<void> {
+  for (let attempts = 1; ; attempts++)
+    try {
+      return await server.start()
+    } catch (error) {
+      if (attempts === 20 || !/still in use/.test((error as Error).message)) throw error
+      await pause(500)
+    }
+}
