@@ -1,7 +1,7 @@
 /** A topic that somebody fills, as benches look at it: how far it is, what it holds, when a record arrives, and how fast it could be. */
 import { randomUUID } from 'node:crypto'
 import kafkajs, { type Kafka, type KafkaMessage } from 'kafkajs'
-import { compressionType, kafkaClient } from '../../core/log/kafka/client.ts'
+import { kafkaClient } from '../../core/log/kafka/client.ts'
 import { openTail } from '../../core/log/kafka/tail.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import { settingsOf, silentLog } from '../core/log/kafka-settings.ts'
@@ -197,7 +197,7 @@ export async function writtenBare(
         await producer.send({
           topic,
           acks: -1,
-          compression: compressionType('lz4'),
+          compression: kafkajs.CompressionTypes.LZ4,
           messages: request.map(({ key, value, headers, timestamp }) => ({
             key,
             value,

@@ -2,52 +2,54 @@
  * The client (kafkajs), made as the settings say: TLS, login, codecs, its log lines as ours. Its retries are short, since the task
  * that fails is opened anew anyway, and then knows what became of its last transaction.
  */
+import { gzipSync } from 'node:zlib'
 import kafkajs, { type Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from 'kafkajs'
 import { compressFrameSync, decompressFrameSync } from 'lz4-napi'
 import snappy from 'snappy'
 import type { Log } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import { missingCompression, zstd } from '../codec.ts'
+import type { BatchCodec } from './record-batch.ts'
 import type { KafkaCompression, KafkaSettings } from './settings.ts'
 
 const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
 
-/** Of producers: what to repeat is decided by who knows what the repetition would mean. */
-export const NO_RETRIES: RetryOptions = { retries: 0 }
 const RETRIES: RetryOptions = { initialRetryTime: 100, multiplier: 2, maxRetryTime: 1_000, retries: 4 }
+
+type Pack = (raw: Buffer) => Buffer
+const lz4: Pack = raw => compressFrameSync(raw) as Buffer
+const snappyBlock: Pack = raw => snappy.compressSync(raw) // without the frames of the Java client, which reads either
+/** Level 3 as in codec.ts: one thread reads the source and packs. */
+const gzip: Pack = raw => gzipSync(raw, { level: 3 })
 
 /** What the client hands to a codec: its encoder of the records. */
 interface Encoded {
   readonly buffer: Buffer
 }
-const codec = (pack: (raw: Buffer) => Buffer, open: (packed: Buffer) => Buffer) => () => ({
+const codec = (pack: Pack, open: Pack) => () => ({
   compress: async ({ buffer }: Encoded) => pack(buffer),
   decompress: async (packed: Buffer) => open(packed),
 })
 
-// The client's registry is one for the process.
-CompressionCodecs[CompressionTypes.LZ4] = codec(
-  raw => compressFrameSync(raw) as Buffer,
-  packed => decompressFrameSync(packed) as Buffer,
-)
-// One block without the frames of the Java client, which reads either.
+// The client's registry is one for the process; its consumers open by it.
+CompressionCodecs[CompressionTypes.LZ4] = codec(lz4, packed => decompressFrameSync(packed) as Buffer)
 CompressionCodecs[CompressionTypes.Snappy] = codec(
-  raw => snappy.compressSync(raw),
+  snappyBlock,
   packed => snappy.uncompressSync(packed) as Buffer,
 )
 if (zstd) CompressionCodecs[CompressionTypes.ZSTD] = codec(zstd.pack, zstd.open)
 
-const TYPES: Readonly<Record<KafkaCompression, number>> = {
-  none: CompressionTypes.None,
-  gzip: CompressionTypes.GZIP,
-  snappy: CompressionTypes.Snappy,
-  lz4: CompressionTypes.LZ4,
-  zstd: CompressionTypes.ZSTD,
+const CODECS: Readonly<Record<KafkaCompression, BatchCodec>> = {
+  none: { type: CompressionTypes.None, pack: null },
+  gzip: { type: CompressionTypes.GZIP, pack: gzip },
+  snappy: { type: CompressionTypes.Snappy, pack: snappyBlock },
+  lz4: { type: CompressionTypes.LZ4, pack: lz4 },
+  zstd: { type: CompressionTypes.ZSTD, pack: zstd?.pack ?? null },
 }
 
-/** The number the client knows a compression by. Throws `config` for one that this machine has no codec for. */
-export function compressionType(compression: KafkaCompression): number {
-  if (compression !== 'zstd' || zstd) return TYPES[compression]
+/** How record batches are packed. Throws `config` for a compression that this machine has no codec for. */
+export function batchCodec(compression: KafkaCompression): BatchCodec {
+  if (compression !== 'zstd' || zstd) return CODECS[compression]
   throw new ConnectorError('config', `compression.type zstd ${missingCompression('zstd')}`, {
     hint: 'Use lz4, gzip, snappy or none.',
   })

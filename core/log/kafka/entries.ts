@@ -4,7 +4,8 @@ import type { Kafka } from 'kafkajs'
 import type { Clock } from '../../connector.ts'
 import type { Entry, EntryLog, PlacedEntry } from '../log.ts'
 import type { Admins } from './admins.ts'
-import { compressionType } from './client.ts'
+import { batchCodec } from './client.ts'
+import { batchOf } from './record-batch.ts'
 import type { KafkaCompression, KafkaSettings } from './settings.ts'
 import { openTail } from './tail.ts'
 import { endsOfTopics, makeTopics } from './topics.ts'
@@ -82,18 +83,8 @@ async function write(state: State, entries: readonly Entry[]): Promise<void> {
     let end = 0
     await transactions.run(async transaction => {
       for (const part of partsOf(entries)) {
-        const [place] = await transaction.send([
-          {
-            topic,
-            messages: part.map(({ key, value, timestampMs }) => ({
-              key,
-              value,
-              partition: 0,
-              timestamp: String(timestampMs),
-            })),
-          },
-        ])
-        end = Number(place!.baseOffset) + part.length
+        const [place] = await transaction.send([batchOf(topic, 0, batchCodec(state.compression), part)])
+        end = place!.baseOffset + part.length
       }
     })
     state.written = end
@@ -123,21 +114,13 @@ function partsOf(entries: readonly Entry[]): Entry[][] {
 }
 
 /** Under an id that nobody else has: appenders need not be fenced, since a letter that comes twice overwrites itself (P3). */
-async function openAppender({
-  kafka,
-  admins,
-  settings,
-  clock,
-  topic,
-  compression,
-}: State): Promise<Transactions> {
+async function openAppender({ kafka, admins, settings, clock, topic }: State): Promise<Transactions> {
   await makeTopics(admins, settings, [{ topic, partitions: 1, config: { 'cleanup.policy': 'compact' } }])
   return openTransactions({
     kafka,
     settings,
     clock,
     transactionalId: `${settings.hub}.${topic}.${randomUUID()}`,
-    compression: compressionType(compression),
   })
 }
 

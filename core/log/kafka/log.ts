@@ -17,10 +17,11 @@ import type { Progress } from '../../pump.ts'
 import type { ChangeLog, Compression, EntryLog } from '../log.ts'
 import { type Admins, openAdmins } from './admins.ts'
 import { CATALOG_FORMAT, type Catalog, type LogEntry, openCatalog } from './catalog.ts'
-import { compressionType, kafkaClient } from './client.ts'
+import { batchCodec, kafkaClient } from './client.ts'
 import { openKafkaEntries } from './entries.ts'
 import { kafkaProgress } from './progress.ts'
 import { openKafkaReader } from './reader.ts'
+import { type BatchCodec, batchOf } from './record-batch.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transactionalId } from './settings.ts'
 import { endsOfTopics, makeTopics } from './topics.ts'
 import { openTransactions, type Transactions } from './transactions.ts'
@@ -45,13 +46,15 @@ export interface KafkaLog extends ChangeLog {
 interface State extends KafkaLogOptions {
   /** Producers and readers that are open: they end with the log. */
   readonly parts: Set<AsyncDisposable>
+  readonly codec: BatchCodec
   readonly kafka: Kafka
   readonly admins: Admins
   readonly catalog: Catalog
 }
 
 export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
-  const { settings, name, clock, log } = options
+  const { settings, name, clock, log, compression } = options
+  const codec = batchCodec(settings.producer.compression ?? compression)
   const kafka = kafkaClient(settings, log)
   const admins = openAdmins(kafka)
   const topic = offsetsTopic(settings, name)
@@ -59,7 +62,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   try {
     await makeTopics(admins, settings, [{ topic, partitions: 1, config: catalogConfig(settings) }])
     catalog = openCatalog({ kafka, admins, settings, clock, log, topic })
-    const state: State = { ...options, kafka, admins, catalog, parts: new Set() }
+    const state: State = { ...options, codec, kafka, admins, catalog, parts: new Set() }
     const entry = await entryOf(state)
     return opened(state, entry.id)
   } catch (error) {
@@ -79,7 +82,7 @@ const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> =
 }
 
 function opened(state: State, id: string): KafkaLog {
-  const { settings, admins, catalog, kafka, clock, name, partitions, retentionHours } = state
+  const { settings, admins, catalog, codec, kafka, clock, name, partitions, retentionHours } = state
   const written = new Map<string, number>()
   const ends = () => endsOfTopics(admins, [...catalog.topics], written)
   const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
@@ -95,7 +98,7 @@ function opened(state: State, id: string): KafkaLog {
     partitions,
     writer: (context, floor) =>
       openKafkaWriter(
-        { admins, settings, catalog, name, partitions, topicConfig, written, open },
+        { admins, settings, catalog, codec, name, partitions, topicConfig, written, open },
         context,
         floor,
       ),
@@ -127,20 +130,13 @@ function held<T extends AsyncDisposable>({ parts }: State, part: T): T {
 }
 
 async function openProducer(state: State, id: string): Promise<Transactions> {
-  const { kafka, settings, clock, compression } = state
-  const transactions = await openTransactions({
-    kafka,
-    settings,
-    clock,
-    transactionalId: id,
-    compression: compressionType(settings.producer.compression ?? compression),
-  })
-  return held(state, transactions)
+  const { kafka, settings, clock } = state
+  return held(state, await openTransactions({ kafka, settings, clock, transactionalId: id }))
 }
 
 /** Made by whoever finds none: of two at once the later one fences the other, and looks again behind the fence. */
 async function entryOf(state: State): Promise<LogEntry> {
-  const { catalog, settings, name, partitions, clock } = state
+  const { catalog, codec, settings, name, partitions, clock } = state
   await catalog.refresh()
   while (!catalog.log()) {
     try {
@@ -148,10 +144,13 @@ async function entryOf(state: State): Promise<LogEntry> {
       await catalog.refresh()
       if (catalog.log()) break
       const entry: LogEntry = { format: CATALOG_FORMAT, id: randomUUID(), hub: settings.hub, partitions }
-      const message = { key: 'log', value: JSON.stringify(entry), partition: 0 }
-      await transactions.run(
-        async transaction => void (await transaction.send([{ topic: catalog.topic, messages: [message] }])),
-      )
+      const record = {
+        key: 'log',
+        value: JSON.stringify(entry),
+        timestampMs: Math.floor(clock.nowUs() / 1000),
+      }
+      const batch = batchOf(catalog.topic, 0, codec, [record])
+      await transactions.run(async transaction => void (await transaction.send([batch])))
     } catch (error) {
       if (!(error instanceof Fenced)) throw error
       await clock.sleep(50)

@@ -1,29 +1,32 @@
 /**
  * The transactional producer of one task (K1, K2): nobody else writes under its transactional.id, and whoever opens it ends what the
- * owner before had begun, and fences him. After a failure whose outcome is unknown it is of no use any more: the task opens another,
- * and learns from the log what became of it.
+ * owner before had begun, and fences him. Ours, on the connections of kafkajs: its own producer spends ten times the CPU on a record
+ * (record-batch.ts), asks who the coordinator is before each step, and meets CONCURRENT_TRANSACTIONS when half of a transaction is sent.
  *
- *   open     connect ─▶ an empty transaction (the client asks for its producer id only there) ─▶ ready
- *   run      begin ─▶ what `work` sends ─▶ commit            any failure ─▶ abort, and thrown on; `work` is run again only when the
- *            coordinator took nothing yet
+ *   open     InitProducerId: the owner before is fenced, what he had begun is aborted ─▶ ready
+ *   run      what `work` sends ─▶ EndTxn(commit)        any failure ─▶ EndTxn(abort), and the producer is dead: whoever has it opens another,
+ *                                                        and learns from the log what became of the transaction
+ *   send     AddPartitionsToTxn for those that are new ─▶ one Produce after another to each leader, not waiting between them
  */
-import type { Kafka, Message, Producer, RecordMetadata, Transaction } from 'kafkajs'
-import kafkajs from 'kafkajs'
+import type { Kafka } from 'kafkajs'
 import type { Clock } from '../../connector.ts'
-import { Fenced } from '../../errors.ts'
-import { NO_RETRIES } from './client.ts'
+import { ConnectorError, Fenced } from '../../errors.ts'
+import {
+  type Broker,
+  type Cluster,
+  COORDINATOR,
+  clusterOf,
+  type Placed,
+  type ProducerId,
+  produce,
+} from './cluster.ts'
 import { kafkaError, typeOf } from './error.ts'
+import { produceBody, type RecordBatch, sealed } from './record-batch.ts'
 import type { KafkaSettings } from './settings.ts'
 
-export interface RecordBatch {
-  readonly topic: string
-  /** All of one partition, and each names it. */
-  readonly messages: readonly Message[]
-}
-
 export interface OpenTransaction {
-  /** At the same time; no two of one partition. */
-  send(batches: readonly RecordBatch[]): Promise<readonly RecordMetadata[]>
+  /** In this order within a partition. Where they came to stand, in no order. All requests have ended when it settles. */
+  send(batches: readonly RecordBatch[]): Promise<readonly Placed[]>
   /** A group's offsets move with the transaction (K3). `metadata`: stands beside each. */
   sendOffsets(
     group: string,
@@ -43,31 +46,45 @@ export interface TransactionsOptions {
   readonly settings: KafkaSettings
   readonly clock: Clock
   readonly transactionalId: string
-  /** A number of the client's compressionType. */
-  readonly compression: number
+}
+
+interface State extends TransactionsOptions {
+  readonly cluster: Cluster
+  /** Node of the transactions' coordinator. */
+  readonly coordinator: number
+  readonly id: ProducerId
+  /** Topic/partition → sequence number of its next record. */
+  readonly sequences: Map<string, number>
+  /** Nothing can be asked of it any more. */
+  isDead: boolean
+}
+
+/** Topic/partition and groups that take part in the transaction under way. */
+interface Taking {
+  readonly places: Set<string>
+  readonly groups: Set<string>
 }
 
 export async function openTransactions(options: TransactionsOptions): Promise<Transactions> {
-  const { kafka, settings, clock, transactionalId: id } = options
-  const producer = kafka.producer({
-    transactionalId: id,
-    maxInFlightRequests: 1,
-    allowAutoTopicCreation: false,
-    transactionTimeout: settings.producer.transactionTimeoutMs,
-    createPartitioner: kafkajs.Partitioners.DefaultPartitioner, // never asked: every message names its partition
-    retry: NO_RETRIES,
-  })
+  const { kafka, transactionalId } = options
+  const cluster = clusterOf(kafka)
   try {
-    await producer.connect()
-    await fence(producer, clock)
+    await cluster.connect()
+    const state: State = {
+      ...options,
+      cluster,
+      ...(await fence(cluster, options)),
+      sequences: new Map(),
+      isDead: false,
+    }
+    return {
+      run: (work, before) => run(state, work, before),
+      // What is on its way need not be waited for: an open transaction is ended by the next owner.
+      [Symbol.asyncDispose]: () => cluster.disconnect().catch(() => {}),
+    }
   } catch (error) {
-    await producer.disconnect().catch(() => {})
-    throw kafkaError(error, `opening the producer ${id}`)
-  }
-  return {
-    run: (work, before) => run(options, producer, work, before),
-    // What is on its way need not be waited for: an open transaction is ended by the next owner.
-    [Symbol.asyncDispose]: () => producer.disconnect().catch(() => {}),
+    await cluster.disconnect().catch(() => {})
+    throw kafkaError(error, `opening the producer ${transactionalId}`)
   }
 }
 
@@ -78,95 +95,202 @@ const NOT_YET = [
   'COORDINATOR_NOT_AVAILABLE',
   'GROUP_LOAD_IN_PROGRESS',
   'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
 ]
 const FENCE_MS = 5_000
 const FENCE_PAUSE_MS = 20
 
-async function fence(producer: Producer, clock: Clock): Promise<void> {
+async function fence(
+  cluster: Cluster,
+  { clock, settings, transactionalId }: TransactionsOptions,
+): Promise<{ id: ProducerId; coordinator: number }> {
   const until = clock.monotonicMs() + FENCE_MS
   for (;;)
     try {
-      const empty = await producer.transaction()
-      return await empty.abort()
+      await cluster.refreshMetadataIfNecessary() // without it the client knows no brokers yet
+      const coordinator = await coordinatorOf(cluster, transactionalId, COORDINATOR.transaction)
+      const broker = await cluster.findBroker({ nodeId: coordinator })
+      const transactionTimeout = settings.producer.transactionTimeoutMs
+      return { id: await broker.initProducerId({ transactionalId, transactionTimeout }), coordinator }
     } catch (error) {
       if (!NOT_YET.includes(typeOf(error)) || clock.monotonicMs() > until) throw error
       await clock.sleep(FENCE_PAUSE_MS)
     }
 }
 
+async function coordinatorOf(cluster: Cluster, groupId: string, coordinatorType: number): Promise<number> {
+  return (await cluster.findGroupCoordinatorMetadata({ groupId, coordinatorType })).coordinator.nodeId
+}
+
 async function run(
-  options: TransactionsOptions,
-  producer: Producer,
+  state: State,
   work: (transaction: OpenTransaction) => Promise<void>,
   before: () => void = () => {},
 ): Promise<void> {
-  const { transactionalId: id, clock } = options
-  for (let attempt = 1; ; attempt++) {
-    let transaction: Transaction | null = null
-    let isCommitting = false
-    try {
-      transaction = await producer.transaction()
-      await work(sending(transaction, options))
-      before()
-      isCommitting = true
-      await transaction.commit()
-      return
-    } catch (error) {
-      // Readers need not wait for its timeout; when this fails too, they do. Whatever an owner met who was fenced meanwhile, he was fenced.
-      const ended = transaction?.isActive() ? await aborted(transaction, id) : null
-      if (ended instanceof Fenced) throw ended
-      // The markers of the transaction before are still on their way, and nothing of this one was taken: no unknown outcome.
-      const isEarly = typeOf(error) === 'CONCURRENT_TRANSACTIONS' && ended === null && !isCommitting
-      if (!isEarly || attempt === ATTEMPTS) throw kafkaError(error, `the transaction of ${id}`)
-      await clock.sleep(PAUSE_MS)
-    }
+  const { transactionalId } = state
+  const what = `the transaction of ${transactionalId}`
+  if (state.isDead)
+    throw new ConnectorError(
+      'unavailable',
+      `Kafka: ${what}: the one before failed, and its producer is to be opened anew`,
+    )
+  const taking: Taking = { places: new Set(), groups: new Set() }
+  try {
+    await work({
+      send: batches => send(state, taking, batches),
+      sendOffsets: (group, partition, next, metadata) =>
+        sendOffsets(state, taking, group, partition, next, metadata),
+    })
+    before()
+    await end(state, taking, true)
+  } catch (error) {
+    state.isDead = true
+    // Readers need not wait for its timeout; when this fails too, they do. Whatever an owner met who was fenced meanwhile, he was fenced.
+    const ended = await end(state, taking, false).then(
+      () => null,
+      failure => kafkaError(failure, what),
+    )
+    throw ended instanceof Fenced ? ended : kafkaError(error, what)
   }
 }
 
+const coordinatorBroker = ({ cluster, coordinator }: State): Promise<Broker> =>
+  cluster.findBroker({ nodeId: coordinator })
+
+async function end(state: State, { places, groups }: Taking, transactionResult: boolean): Promise<void> {
+  if (places.size === 0 && groups.size === 0) return
+  const broker = await coordinatorBroker(state)
+  await broker.endTxn({ ...state.id, transactionalId: state.transactionalId, transactionResult })
+}
+
 const ATTEMPTS = 500
-const PAUSE_MS = 3
+const PAUSE_MS = 2
 
-const aborted = (transaction: Transaction, id: string): Promise<Error | null> =>
-  transaction.abort().then(
-    () => null,
-    error => kafkaError(error, `the transaction of ${id}`),
-  )
+/** The first thing that a transaction asks for: the markers of the one before may be on their way, and nothing was taken yet. */
+async function begin(state: State, ask: (broker: Broker) => Promise<unknown>): Promise<void> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      await ask(await coordinatorBroker(state))
+      return
+    } catch (error) {
+      if (typeOf(error) !== 'CONCURRENT_TRANSACTIONS' || attempt === ATTEMPTS) throw error
+      await state.clock.sleep(PAUSE_MS)
+    }
+}
 
-const sending = (transaction: Transaction, { compression }: TransactionsOptions): OpenTransaction => ({
-  send: batches => sendEach(transaction, compression, batches),
-  sendOffsets: (group, partition, next, metadata) =>
-    transaction.sendOffsets({
-      consumerGroupId: group,
-      topics: [...next].map(([topic, offset]) => ({
-        topic,
-        // The client's types leave the metadata out; the client hands it on.
-        partitions: [
-          { partition, offset: String(offset), metadata } as { partition: number; offset: string },
-        ],
-      })),
-    }),
-})
-
-/**
- * Each record batch is a call of its own, and all have ended before anything else is done. One call for several brokers is not
- * safe: the client gives up at the first failure while the others are still on their way, and when it sends those again they
- * come twice, under new sequence numbers.
- */
-async function sendEach(
-  transaction: Transaction,
-  compression: number,
+async function send(
+  state: State,
+  taking: Taking,
   batches: readonly RecordBatch[],
-): Promise<readonly RecordMetadata[]> {
+): Promise<readonly Placed[]> {
+  const { cluster, id, transactionalId } = state
+  await cluster.addMultipleTargetTopics([...new Set(batches.map(({ topic }) => topic))])
+  await cluster.refreshMetadataIfNecessary()
+  const fresh = new Map<string, number[]>()
+  for (const { topic, partition } of batches) {
+    if (taking.places.has(`${topic}/${partition}`)) continue
+    taking.places.add(`${topic}/${partition}`)
+    fresh.set(topic, [...(fresh.get(topic) ?? []), partition])
+  }
+  const topics = [...fresh].map(([topic, partitions]) => ({ topic, partitions }))
+  if (topics.length > 0)
+    await begin(state, broker => broker.addPartitionsToTxn({ ...id, transactionalId, topics }))
   const sent = await Promise.allSettled(
-    batches.map(({ topic, messages }) =>
-      transaction.sendBatch({
-        acks: -1,
-        compression,
-        topicMessages: [{ topic, messages: messages as Message[] }],
-      }),
+    [...leadersOf(cluster, batches)].map(([node, own]) => sendTo(state, node, own)),
+  )
+  return allOf(sent)
+}
+
+/** A request after another, none waiting for the answer of the one before: a broker takes those of a connection in their order. */
+async function sendTo(state: State, nodeId: string, batches: readonly RecordBatch[]): Promise<Placed[]> {
+  const broker = await state.cluster.findBroker({ nodeId })
+  const rounds = roundsOf(batches).map(round => ({ round, body: bodyOf(state, round) }))
+  const sent = await Promise.allSettled(
+    rounds.map(async ({ round, body }) =>
+      (await produce(broker, body)).map(placed => ({ ...placed, count: countAt(round, placed) })),
     ),
   )
-  const failed = sent.find(one => one.status === 'rejected')
+  return allOf(sent)
+}
+
+const countAt = (round: readonly RecordBatch[], { topic, partition }: Omit<Placed, 'count'>): number =>
+  round.find(one => one.topic === topic && one.partition === partition)?.count ?? 0
+
+function allOf<T>(settled: readonly PromiseSettledResult<readonly T[]>[]): T[] {
+  const failed = settled.find(one => one.status === 'rejected')
   if (failed) throw failed.reason
-  return sent.flatMap(one => (one.status === 'fulfilled' ? one.value : []))
+  return settled.flatMap(one => (one.status === 'fulfilled' ? one.value : []))
+}
+
+function leadersOf(cluster: Cluster, batches: readonly RecordBatch[]): Map<string, RecordBatch[]> {
+  const byLeader = new Map<string, RecordBatch[]>()
+  for (const batch of batches) {
+    const [node] = Object.keys(cluster.findLeaderForPartitions(batch.topic, [batch.partition]))
+    if (node === undefined)
+      throw new ConnectorError(
+        'unavailable',
+        `Kafka: nobody knows a leader of ${batch.topic}/${batch.partition}`,
+      )
+    byLeader.set(node, [...(byLeader.get(node) ?? []), batch])
+  }
+  return byLeader
+}
+
+/** A request takes one batch of a partition: the first of each, then the second of each… */
+function roundsOf(batches: readonly RecordBatch[]): RecordBatch[][] {
+  const rounds: RecordBatch[][] = []
+  const counts = new Map<string, number>()
+  for (const batch of batches) {
+    const place = `${batch.topic}/${batch.partition}`
+    const round = counts.get(place) ?? 0
+    counts.set(place, round + 1)
+    rounds[round] = [...(rounds[round] ?? []), batch]
+  }
+  return rounds
+}
+
+/** Sequence numbers go on with each batch, by KIP-98 from 0 again behind the highest number of 31 bits. */
+function bodyOf({ sequences, id, transactionalId, settings }: State, round: readonly RecordBatch[]): Buffer {
+  const producerId = BigInt(id.producerId.toString())
+  for (const batch of round) {
+    const place = `${batch.topic}/${batch.partition}`
+    const sequence = sequences.get(place) ?? 0
+    sealed(batch, { producerId, epoch: id.producerEpoch, sequence })
+    sequences.set(place, (sequence + batch.count) % 2 ** 31)
+  }
+  return produceBody(transactionalId, settings.producer.requestTimeoutMs, round)
+}
+
+const OFFSET_TRIES = 5
+const OFFSET_PAUSE_MS = 100
+
+async function sendOffsets(
+  state: State,
+  taking: Taking,
+  groupId: string,
+  partition: number,
+  next: ReadonlyMap<string, number>,
+  metadata: string,
+): Promise<void> {
+  const { id, transactionalId, cluster, clock } = state
+  if (!taking.groups.has(groupId)) {
+    taking.groups.add(groupId)
+    await begin(state, broker => broker.addOffsetsToTxn({ ...id, transactionalId, groupId }))
+  }
+  const topics = [...next].map(([topic, offset]) => ({
+    topic,
+    partitions: [{ partition, offset: String(offset), metadata }],
+  }))
+  for (let attempt = 1; ; attempt++)
+    try {
+      const nodeId = await coordinatorOf(cluster, groupId, COORDINATOR.group)
+      const broker = await cluster.findBroker({ nodeId })
+      await broker.txnOffsetCommit({ ...id, transactionalId, groupId, topics })
+      return
+    } catch (error) {
+      // The group's coordinator has only just come up. Saying it again in the same transaction is the same.
+      if (![...NOT_YET, 'UNKNOWN_TOPIC_OR_PARTITION'].includes(typeOf(error)) || attempt === OFFSET_TRIES)
+        throw error
+      await clock.sleep(OFFSET_PAUSE_MS * attempt)
+    }
 }

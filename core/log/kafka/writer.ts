@@ -4,9 +4,8 @@
  * task is opened anew; it is never repeated (K1).
  *
  *   open    fence ─▶ read the catalog to its end ─▶ refuse a higher epoch ─▶ store ours, and the topics' ends
- *   write   make topics ─▶ number ─▶ [records in rounds of a record batch a partition] ─▶ [task and new shapes] ─▶ commit
+ *   write   make topics ─▶ number, encode ─▶ [task, new shapes, records of each partition in record batches] ─▶ commit
  */
-import type { Message } from 'kafkajs'
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
 import type { ChangeRecord, Json } from '../../record.ts'
@@ -15,9 +14,18 @@ import { type Schemas, schemaBook } from '../schemas.ts'
 import { encodeValue } from '../value.ts'
 import type { Admins } from './admins.ts'
 import type { Catalog, TaskEntry } from './catalog.ts'
+import {
+  type BatchBuilder,
+  type BatchCodec,
+  batchBuilder,
+  batchOf,
+  type Header,
+  type PlainRecord,
+  type RecordBatch,
+} from './record-batch.ts'
 import type { KafkaSettings } from './settings.ts'
 import { endsOfTopics, largestBatches, makeTopics } from './topics.ts'
-import type { OpenTransaction, RecordBatch, Transactions } from './transactions.ts'
+import type { OpenTransaction, Transactions } from './transactions.ts'
 
 export const VERSION_HEADER = 'millrace.version'
 export const SCHEMA_HEADER = 'millrace.schema'
@@ -30,6 +38,7 @@ export interface KafkaWriterParts {
   readonly partitions: number
   /** Of topics of changes, by Kafka's names. */
   readonly topicConfig: Readonly<Record<string, string>>
+  readonly codec: BatchCodec
   /** Topic/partition → offset behind the last record that was committed. */
   readonly written: Map<string, number>
   /** Under the task's transactional.id: opening it fences who had it before. */
@@ -47,13 +56,11 @@ interface State extends KafkaWriterParts {
   readonly least: Map<string, number>
   /** Topic → the largest record batch that it takes. */
   readonly largest: Map<string, number>
+  /** Topic/partition → its builder, whose buffer is used again. */
+  readonly builders: Map<string, BatchBuilder>
   last: number
   offset: Json
 }
-
-/** Around each record in a batch: lengths, deltas, header names. */
-const RECORD_OVERHEAD = 80
-const BATCH_OVERHEAD = 200
 
 export async function openKafkaWriter(
   parts: KafkaWriterParts,
@@ -99,6 +106,7 @@ async function claim(
     topics: new Set(catalog.topics),
     least: new Map(),
     largest: new Map(),
+    builders: new Map(),
     last,
     offset: stored?.offset ?? null,
   }
@@ -106,20 +114,25 @@ async function claim(
   const entry: TaskEntry = { epoch, offset: state.offset, last }
   await transactions.run(
     async transaction => {
-      await transaction.send([
-        { topic: catalog.topic, messages: [entryOf(`task:${task}`, entry), entryOf('ends', ends)] },
-      ])
+      await transaction.send([entriesOf(state, [entryOf(`task:${task}`, entry), entryOf('ends', ends)])])
     },
     () => assertLease(context),
   )
   return state
 }
 
-const entryOf = (key: string, value: unknown): Message => ({
-  key,
-  value: JSON.stringify(value),
-  partition: 0,
-})
+type CatalogEntry = Omit<PlainRecord, 'timestampMs'>
+const entryOf = (key: string, value: unknown): CatalogEntry => ({ key, value: JSON.stringify(value) })
+
+function entriesOf({ catalog, codec, context }: State, entries: readonly CatalogEntry[]): RecordBatch {
+  const timestampMs = Math.floor(context.clock.nowUs() / 1000)
+  return batchOf(
+    catalog.topic,
+    0,
+    codec,
+    entries.map(entry => ({ ...entry, timestampMs })),
+  )
+}
 
 /** A topic that is gone, was made again or has other partitions than it had is none that we could go on writing. */
 async function endsFound(state: State): Promise<{ [topic: string]: number[] }> {
@@ -151,29 +164,18 @@ const gone = (what: string): ConnectorError =>
     hint: 'What it held is not in the log any more. Make the pipeline anew: millrace delete NAME --yes.',
   })
 
-/** Of one topic-partition, cut into record batches. */
-interface Lane {
-  readonly topic: string
-  readonly rounds: Message[][]
-  bytes: number
-}
-
 async function write(state: State, batch: Batch<ChangeRecord>): Promise<readonly Rejected<ChangeRecord>[]> {
-  const { context, transactions, catalog, least, written } = state
+  const { context, transactions, least, written } = state
   await openTopics(state, batch.records)
-  const { lanes, last, tooLarge } = lanesOf(state, batch)
+  const { batches, last, tooLarge } = encoded(state, batch)
   if (tooLarge.length > 0) return tooLarge
   const entry: TaskEntry = { epoch: context.epoch, offset: batch.offset as Json, last }
-  const entries = [
+  const entries = entriesOf(state, [
     ...[...state.schemas.unwritten].map(([id, table]) => entryOf(`schema:${id}`, table)),
     entryOf(`task:${context.task}`, entry),
-  ]
+  ])
   await transactions.run(
-    async transaction => {
-      // First what is in every transaction: while the one before is being ended, one request finds out.
-      await send(state, transaction, [{ topic: catalog.topic, messages: entries }])
-      for (const round of roundsOf(lanes)) await send(state, transaction, round)
-    },
+    transaction => send(state, transaction, [entries, ...batches]),
     () => assertLease(context),
   )
   state.last = last
@@ -188,63 +190,54 @@ async function send(
   transaction: OpenTransaction,
   batches: readonly RecordBatch[],
 ): Promise<void> {
-  const counts = new Map(
-    batches.map(({ topic, messages }) => [`${topic}/${messages[0]!.partition}`, messages.length]),
-  )
-  for (const { topicName, partition, baseOffset } of await transaction.send(batches)) {
-    if (topicName === catalog.topic || baseOffset === undefined) continue
-    const place = `${topicName}/${partition}`
-    const at = Number(baseOffset)
-    if (at < (least.get(place) ?? 0))
-      throw gone(`${place} goes on at ${at}, and had come to ${least.get(place)}`)
-    least.set(place, at + (counts.get(place) ?? 0))
+  const placed = await transaction.send(batches)
+  for (const { topic, partition, baseOffset } of placed) {
+    const place = `${topic}/${partition}`
+    if (topic !== catalog.topic && baseOffset < (least.get(place) ?? 0))
+      throw gone(`${place} goes on at ${baseOffset}, and had come to ${least.get(place)}`)
+  }
+  for (const { topic, partition, baseOffset, count } of placed) {
+    const place = `${topic}/${partition}`
+    if (topic !== catalog.topic) least.set(place, Math.max(least.get(place) ?? 0, baseOffset + count))
   }
 }
 
-/** The first record batch of each lane, then the second of each… those of a round go at the same time. */
-function roundsOf(lanes: readonly Lane[]): RecordBatch[][] {
-  const most = Math.max(0, ...lanes.map(lane => lane.rounds.length))
-  return Array.from({ length: most }, (_, round) =>
-    lanes
-      .filter(lane => lane.rounds.length > round)
-      .map(({ topic, rounds }) => ({ topic, messages: rounds[round]! })),
-  )
-}
+const VERSION_NAME = Buffer.from(VERSION_HEADER)
+const SCHEMA_NAME = Buffer.from(SCHEMA_HEADER)
 
-function lanesOf(state: State, batch: Batch<ChangeRecord>) {
-  const { context, partitions, settings, topicOf, schemas } = state
-  const lanes = new Map<string, Lane>()
+/** Numbered, and cut into record batches: those of a partition in their order. */
+function encoded(state: State, batch: Batch<ChangeRecord>) {
+  const { context, partitions, settings, topicOf, schemas, largest, codec, builders } = state
+  const batches: RecordBatch[] = []
   const tooLarge: Rejected<ChangeRecord>[] = []
+  const begun = new Set<BatchBuilder>()
   const put = (record: ChangeRecord, partition: number, version: number, below: number) => {
     const topic = topicOf(record.table)
-    const most = state.largest.get(topic)!
-    const value = encodeValue(record, below)
-    const bytes = Buffer.byteLength(value) + Buffer.byteLength(record.key) + RECORD_OVERHEAD
-    if (bytes + BATCH_OVERHEAD > most) {
-      tooLarge.push({ record, stage: 'kafka', error: largeError(topic, record, bytes, most) })
-      return
-    }
+    const most = largest.get(topic)!
     const place = `${topic}/${partition}`
-    const lane = lanes.get(place) ?? { topic, rounds: [[]], bytes: BATCH_OVERHEAD }
-    lanes.set(place, lane)
-    if (
-      lane.bytes + bytes > Math.min(most, settings.producer.batchSizeBytes) &&
-      lane.bytes > BATCH_OVERHEAD
-    ) {
-      lane.rounds.push([])
-      lane.bytes = BATCH_OVERHEAD
+    let builder = builders.get(place)
+    if (!builder) {
+      builder = batchBuilder(topic, partition, codec)
+      builders.set(place, builder)
     }
-    lane.bytes += bytes
-    lane.rounds.at(-1)!.push({
-      key: record.key,
-      value,
-      partition,
-      timestamp: String(record.commitMs),
-      headers: { [VERSION_HEADER]: String(version), [SCHEMA_HEADER]: String(schemas.idOf(record.table)) },
-    })
+    begun.add(builder)
+    const value = encodeValue(record, below)
+    const headers: Header[] = [
+      { name: VERSION_NAME, value: String(version) },
+      { name: SCHEMA_NAME, value: String(schemas.idOf(record.table)) },
+    ]
+    const { key, commitMs } = record
+    if (builder.count() > 0) {
+      const limit = Math.min(most, settings.producer.batchSizeBytes)
+      if (builder.append(key, value, commitMs, headers, limit) === 0) return
+      batches.push(builder.finish())
+    }
+    const bytes = builder.append(key, value, commitMs, headers, most)
+    if (bytes > 0) tooLarge.push({ record, stage: 'kafka', error: largeError(topic, record, bytes, most) })
   }
   const last = numbered(batch.records, state.last, context.clock.nowUs(), partitions, put)
-  return { lanes: [...lanes.values()], last, tooLarge }
+  for (const builder of begun) if (builder.count() > 0) batches.push(builder.finish())
+  return { batches, last, tooLarge }
 }
 
 /**
@@ -258,10 +251,13 @@ async function openTopics(state: State, records: readonly ChangeRecord[]): Promi
   if (fresh.length > 0) {
     const wanted = fresh.map(topic => ({ topic, partitions, config }))
     await makeTopics(admins, settings, wanted)
-    const messages = fresh.map(topic => entryOf(`topic:${topic}`, {}))
+    const entries = entriesOf(
+      state,
+      fresh.map(topic => entryOf(`topic:${topic}`, {})),
+    )
     await state.transactions.run(
       async transaction => {
-        await transaction.send([{ topic: state.catalog.topic, messages }])
+        await transaction.send([entries])
         await refuseForeign(state, fresh) // of a topic that a newer owner has begun to fill the abort tells
       },
       () => assertLease(state.context),
