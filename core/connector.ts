@@ -155,7 +155,7 @@ export interface Sink<C extends z.ZodObject = z.ZodObject> extends Connector<C> 
   /** Shown by plan and docs, held by the kit (L4). */
   delivery(config: z.output<C>): Delivery
   /** True: keeps rows by id, refuses older after newer, sweeps. */
-  readonly keyed: boolean
+  keyed(config: z.output<C>): boolean
   /** How much it is best handed at once; less comes when less is there. Default: the log's. */
   readonly batch?: { readonly records: number; readonly bytes: number }
   /** Where rows of this table go: `plan` refuses two tables that meet in one target (V6). */

@@ -193,14 +193,21 @@ const sourcePage = (source: Source): string =>
     'Besides: [`transforms`](../transforms.md) before the log.',
   )
 
+const KEYED =
+  'Keeps rows by key: an older change never overwrites a newer one; tables without a key are refused.'
+const HANDED_ON = 'Keeps no rows: every change is handed on.'
+const EITHER =
+  'Keeps rows by key or hands every change on, as it is configured: where it keeps rows an older change never overwrites a newer one, and tables without a key are refused.'
+
 function sinkPage(sink: Sink): string {
-  const deliveries = [
-    ...new Set(sink.examples.map(({ config }) => sink.delivery(sink.config.parse(config) as never))),
-  ]
+  const configs = sink.examples.map(({ config }) => sink.config.parse(config) as never)
+  const deliveries = [...new Set(configs.map(config => sink.delivery(config)))]
+  const keyed = [...new Set(configs.map(config => sink.keyed(config)))]
+  const keeping = keyed.length > 1 ? EITHER : keyed[0] ? KEYED : HANDED_ON
   return page(
     `Sink: ${sink.name}`,
     sink.summary,
-    `Delivery: ${deliveries.join(' or ').replaceAll('_', ' ')}. ${sink.keyed ? 'Keeps rows by key: an older change never overwrites a newer one; tables without a key are refused.' : 'Keeps no rows: every change is handed on.'}`,
+    `Delivery: ${deliveries.join(' or ').replaceAll('_', ' ')}. ${keeping}`,
     '## Keys',
     keyTable(jsonSchemaOf(sink.config)),
     '## Examples',

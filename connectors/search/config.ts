@@ -1,6 +1,6 @@
 /** The options that both search sinks have, beside how each connects. */
 import { z } from 'zod'
-import { badTableTemplate, placesOf } from './template.ts'
+import { badTableTemplate, placesOf } from '../../core/format/template.ts'
 
 const tableTemplate = z
   .string()

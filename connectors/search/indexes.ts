@@ -4,6 +4,7 @@
  */
 import type { Context } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
+import { fillTable } from '../../core/format/template.ts'
 import type { LogRecord, Table } from '../../core/record.ts'
 import { CALL_MS, CALL_RETRIES, call, callError, type SearchClient, toldBy } from './client.ts'
 import type { SearchConfig } from './config.ts'
@@ -11,7 +12,7 @@ import { differenceOf, flat, type StandingIndex } from './difference.ts'
 import { takeOver, whyLost } from './fence.ts'
 import { definitionFor, type IndexDefinition, type Mapping } from './mapping.ts'
 import { type Renderer, rendererOf } from './render.ts'
-import { fillTable, indexName } from './template.ts'
+import { indexName } from './template.ts'
 
 export interface Index {
   readonly name: string

@@ -9,11 +9,11 @@
  */
 import { ConnectorError } from '../../core/errors.ts'
 import { idOf } from '../../core/format/document.ts'
+import { fillRow } from '../../core/format/template.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { quote } from '../../core/row.ts'
 import type { SearchConfig } from './config.ts'
 import type { Index } from './indexes.ts'
-import { fillRow } from './template.ts'
 
 /** What one request asks for. Side by side: an object for each would be made a million times over. */
 export interface Operations {

@@ -1,13 +1,13 @@
 /** What the sink will make of the tables it gets: refuses what can never be right, shows the rest, changes nothing. */
 import type { Context, SinkTarget, TableAtSink } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
+import { badRowTemplate } from '../../core/format/template.ts'
 import type { Json, Table } from '../../core/record.ts'
 import type { SearchClient } from './client.ts'
 import type { SearchConfig } from './config.ts'
 import { type Difference, differenceOf } from './difference.ts'
 import { aliasesFor, conflicting, indexFor, standingIndex } from './indexes.ts'
 import { countFields, definitionFor, type IndexDefinition, ORIGIN_FIELD, unmatchedFields } from './mapping.ts'
-import { badRowTemplate } from './template.ts'
 
 const tableName = ({ schema, name }: Table): string => `${schema}.${name}`
 

@@ -2,13 +2,14 @@
 import { z } from 'zod'
 import type { Context, SearchResult, Sink, SinkTarget, TableAtSink } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
+import { fillTable, placesOf } from '../../core/format/template.ts'
 import type { Json } from '../../core/record.ts'
 import { CALL_MS, call, type SearchClient } from './client.ts'
 import { type SearchConfig, shared } from './config.ts'
 import { forget } from './fence.ts'
 import { planTargets } from './plan.ts'
 import { search } from './search.ts'
-import { fillTable, indexName, placesOf } from './template.ts'
+import { indexName } from './template.ts'
 import { openSearchWriter } from './writer.ts'
 
 /** Eight requests of the default size: all are waited for at the end of a batch, and fewer leave the cluster idle meanwhile. */
@@ -48,7 +49,7 @@ export function searchSink<K extends z.ZodRawShape>({
     summary,
     config: z.strictObject({ ...connection, ...shared }),
     examples: examples as Sink['examples'],
-    keyed: true,
+    keyed: () => true,
     delivery: () => 'idempotent',
     batch: BATCH,
     target: (config, table) => {

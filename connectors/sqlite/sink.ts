@@ -12,7 +12,7 @@
 import { existsSync } from 'node:fs'
 import { type Context, defineSink, type Writer } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
-import { fillTarget } from '../../core/format/document.ts'
+import { fillTable } from '../../core/format/template.ts'
 import { config, openDatabase, type SqliteConfig } from './database.ts'
 import { sqliteError } from './error.ts'
 import { search } from './search.ts'
@@ -26,9 +26,9 @@ export const sqlite = defineSink({
     { title: 'One table for each source table', config: { path: '.millrace/shop.db' } },
     { title: 'Schema in the name', config: { path: '.millrace/shop.db', table: '${schema}_${table}' } },
   ],
-  keyed: true,
+  keyed: () => true,
   delivery: () => 'exactly_once',
-  target: ({ path, table }, of) => `${path}#${fillTarget(table, of, `${of.schema}.${of.name}`)}`,
+  target: ({ path, table }, of) => `${path}#${fillTable(table, of, `${of.schema}.${of.name}`)}`,
   async check({ path }) {
     const isOld = existsSync(path)
     if (!isOld) return

@@ -19,7 +19,8 @@ import {
   type Writer,
 } from '../../core/connector.ts'
 import { ConnectorError, Fenced } from '../../core/errors.ts'
-import { documentOf, fillTarget, idOf } from '../../core/format/document.ts'
+import { documentOf, idOf } from '../../core/format/document.ts'
+import { fillTable } from '../../core/format/template.ts'
 import { isMissingColumns, type LogRecord, originOf } from '../../core/record.ts'
 import type { SqliteConfig } from './database.ts'
 import { sqliteError } from './error.ts'
@@ -201,7 +202,7 @@ function asData(error: unknown, record: LogRecord): ConnectorError {
 }
 
 function tableOf(state: State, record: LogRecord): IndexTable {
-  const name = fillTarget(state.options.table, record.table, record.topic)
+  const name = fillTable(state.options.table, record.table, record.topic)
   const table = state.tables.get(name) ?? openTable(state.database, name)
   state.tables.set(name, table)
   return table

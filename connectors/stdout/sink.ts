@@ -21,7 +21,7 @@ export const stdout = defineSink({
   summary: 'Prints each record as a line of JSON on standard output.',
   config,
   examples: [{ title: 'Print every change', config: {} }],
-  keyed: false,
+  keyed: () => false,
   delivery: () => 'at_least_once',
   async check() {},
   open: async (_, context) => writerTo(standardOutput(), context),

@@ -125,9 +125,3 @@ function unquoted(row: string, members: readonly string[]): string {
   }
   return text
 }
-
-/** Fills `${table}`, `${schema}` and `${topic}` of a sink's option. */
-export const fillTarget = (template: string, table: Table, topic: string): string =>
-  template.replace(/\$\{(table|schema|topic)\}/g, (_, name: string) =>
-    name === 'table' ? table.name : name === 'schema' ? table.schema : topic,
-  )

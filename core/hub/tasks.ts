@@ -49,7 +49,7 @@ async function floorOf({ definition, logs }: TaskParts, context: Context): Promi
   if ((await logs.changes.ends()).length > 0) return 0
   let floor = 0
   for (const { connector, config } of definition.sinks) {
-    if (!connector.keyed) continue
+    if (!(connector as Sink).keyed(config as never)) continue
     // A task name of its own: looking must not fence the sink's tasks.
     await using writer = await (connector as Sink).open(config as never, {
       ...context,

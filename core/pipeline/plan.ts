@@ -3,7 +3,7 @@
  * what an existing pipeline may not change. Pure: who asks the source for its tables is not here.
  */
 
-import type { TableAtSink } from '../connector.ts'
+import type { Sink, TableAtSink } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { topicOf } from '../log/log.ts'
 import type { Table } from '../record.ts'
@@ -93,9 +93,11 @@ function topicProblems({ name }: ParsedPipeline, tables: readonly Table[]): Prob
 
 /** A keyed sink finds rows by their key (V7). */
 function keyProblems({ sinks }: ParsedPipeline, tables: readonly Table[]): Problem[] {
-  return sinks.flatMap(({ name, connector, only }) =>
+  return sinks.flatMap(({ name, connector, config, only }) =>
     tables
-      .filter(table => connector.keyed && table.key.length === 0 && takes(only, table))
+      .filter(
+        table => (connector as Sink).keyed(config as never) && table.key.length === 0 && takes(only, table),
+      )
       .map(table => ({
         message: `${tableName(table)} has no key, and sink ${name} (${connector.name}) keeps rows by key`,
         hint: 'Give the table a primary key, or leave it out of this sink with "only".',

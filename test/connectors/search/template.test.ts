@@ -1,12 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import {
-  badRowTemplate,
-  badTableTemplate,
-  fillRow,
-  fillTable,
-  indexName,
-  indexPattern,
-} from '../../../connectors/search/template.ts'
+import { indexName, indexPattern } from '../../../connectors/search/template.ts'
+import { badRowTemplate, badTableTemplate, fillRow, fillTable } from '../../../core/format/template.ts'
 import { KIT_TABLE, recordOf } from '../../conform/sink.ts'
 
 describe('templates', () => {

@@ -42,7 +42,7 @@ const shelf: Sink = {
     mode: z.enum(['literals', 'strings']).default('literals'),
   }),
   examples: [],
-  keyed: true,
+  keyed: () => true,
   delivery: () => 'exactly_once',
   target: (config, table) => {
     const { path, table: name } = config as { path: string; table: string }
@@ -57,7 +57,7 @@ const printer: Sink = {
   summary: 'Prints.',
   config: z.strictObject({}),
   examples: [],
-  keyed: false,
+  keyed: () => false,
   delivery: () => 'at_least_once',
   check: never,
   open: never,
