@@ -2,7 +2,8 @@
  * Texts with `${…}` that are filled per record: names of indexes, tables and keys, ids, routings. Whatever decides where a row goes
  * must be the same for all of a row's changes, so that mostly only what never changes may stand in it: the table, and columns of the key.
  */
-import type { ChangeRecord, LogRecord, Table } from '../record.ts'
+import { ConnectorError } from '../errors.ts'
+import type { LogRecord, Table } from '../record.ts'
 import { plain, splitRow } from '../row.ts'
 import { idOf } from './document.ts'
 
@@ -49,18 +50,70 @@ const ofTable = (name: string, table: Table, topic: string): string | null =>
 export const fillTable = (template: string, table: Table, topic: string): string =>
   fill(template, name => ofTable(name, table, topic) ?? '')
 
-export function fillRow(template: string, record: LogRecord): string {
-  let columns: Map<string, string> | null = null
-  return fill(template, name => {
-    const fromTable = ofTable(name, record.table, record.topic)
-    if (fromTable !== null) return fromTable
-    if (name === 'key') return idOf(record)
-    columns ??= keyColumns(record)
-    return columns.get(name) ?? ''
-  })
+/** Fills a template for a record. `row`: JSON text of an object with what is no column of the key; null: nothing but the key is known. */
+export type RowFiller = (record: LogRecord, row?: string | null) => string
+
+/**
+ * Made ready once for each shape of a table, since it is done for each record. Throws `data` for a column whose value is not known,
+ * as of a delete without the row before.
+ */
+export function rowFiller(template: string): RowFiller {
+  const byTable = new WeakMap<Table, RowFiller>()
+  return (record, row) => {
+    let filler = byTable.get(record.table)
+    if (!filler) {
+      filler = fillerFor(template, record.table, record.topic)
+      byTable.set(record.table, filler)
+    }
+    return filler(record, row)
+  }
 }
 
-function keyColumns({ key }: ChangeRecord): Map<string, string> {
-  const { names, values } = splitRow(key)
-  return new Map(names.map((name, i) => [name, plain(values[i]!)]))
+function fillerFor(template: string, table: Table, topic: string): RowFiller {
+  const texts: string[] = ['']
+  const names: string[] = []
+  for (const [i, part] of partsOf(template).entries()) {
+    const fixed = i % 2 === 0 ? part : ofTable(part, table, topic)
+    if (fixed !== null) texts[texts.length - 1] += fixed
+    else {
+      names.push(part)
+      texts.push('')
+    }
+  }
+  const [before, after] = [texts[0]!, texts[1]]
+  if (names.length === 0) return () => before
+  if (names.length === 1 && names[0] === 'key') return record => before + idOf(record) + after
+  return (record, row = null) => {
+    const columns = columnsOf(record.key)
+    const others = names.every(name => name === 'key' || columns.has(name)) ? null : columnsOf(row ?? '{}')
+    let text = before
+    for (const [i, name] of names.entries())
+      text +=
+        (name === 'key' ? idOf(record) : (columns.get(name) ?? others?.get(name) ?? unknown(name, record))) +
+        texts[i + 1]
+    return text
+  }
+}
+
+function unknown(name: string, { table, key }: LogRecord): never {
+  throw new ConnectorError(
+    'data',
+    `the ${name} of ${table.schema}.${table.name} ${key} is not known, and \${${name}} is to be filled with it`,
+    { hint: 'A delete tells only the key, unless the table has REPLICA IDENTITY FULL.' },
+  )
+}
+
+const fillers = new Map<string, RowFiller>()
+
+/** Templates are few: those of the files that run here. */
+export function fillRow(template: string, record: LogRecord): string {
+  const filler = fillers.get(template) ?? rowFiller(template)
+  fillers.set(template, filler)
+  return filler(record)
+}
+
+/** Null as ''. */
+function columnsOf(row: string): Map<string, string> {
+  const { names, values } = splitRow(row)
+  return new Map(names.map((name, i) => [name, values[i] === 'null' ? '' : plain(values[i]!)]))
 }

@@ -90,6 +90,48 @@ export function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
   })
 }
 
+export interface RedisCluster extends AsyncDisposable {
+  /** host:port of each. */
+  readonly addresses: readonly string[]
+  /** Each has a third of the slots. */
+  readonly masters: readonly RedisNode[]
+}
+
+const SLOTS = 16_384
+
+/** Three masters, no replicas. */
+export function startRedisCluster(): Promise<RedisCluster> {
+  return inNewHome({}, 6, async (home, ports) => {
+    const masters = ports.slice(0, 3).map(
+      (port, i) =>
+        new Redis(join(home, `master-${i}`), port, {
+          settings: {
+            ...dataSettings(undefined),
+            'cluster-enabled': 'yes',
+            'cluster-port': String(ports[3 + i]),
+          },
+        }),
+    )
+    await allOrNone(masters, async () => {
+      for (const [i, master] of masters.entries()) {
+        await master.start(1)
+        const [from, to] = [0, 1].map(next => Math.floor(((i + next) * SLOTS) / masters.length))
+        await master.command('CLUSTER', 'ADDSLOTSRANGE', String(from), String(to! - 1))
+        if (i > 0) await master.command('CLUSTER', 'MEET', '127.0.0.1', String(ports[0]), String(ports[3]))
+      }
+      await eventually('all know of all', async () => {
+        const states = await Promise.all(masters.map(one => one.command('CLUSTER', 'INFO')))
+        return states.every(one => /cluster_state:ok[\s\S]*cluster_known_nodes:3/.test(String(one)))
+      })
+    })
+    return {
+      masters,
+      addresses: masters.map(({ port }) => `127.0.0.1:${port}`),
+      [Symbol.asyncDispose]: () => endAll(masters, home),
+    }
+  })
+}
+
 const MASTER_NAME = 'main'
 /** After so long without an answer the master is given up. Shorter, and a busy machine fails over from one that is well. */
 const DOWN_AFTER_MS = 2_000
