@@ -5,6 +5,7 @@ import { generate } from './generate/source.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgres } from './postgres/source.ts'
 import { redis } from './redis/sink.ts'
+import { redisStreams } from './redis/source.ts'
 import { sqlite } from './sqlite/sink.ts'
 import { stdout } from './stdout/sink.ts'
 
@@ -13,7 +14,11 @@ const byName = <T extends { readonly name: string }>(list: readonly T[]): Readon
 
 export const connectors = {
   // The config's type is known to each connector alone; whoever opens one hands it what its own zod schema gave.
-  sources: byName<Source>([generate as unknown as Source, postgres as unknown as Source]),
+  sources: byName<Source>([
+    generate as unknown as Source,
+    postgres as unknown as Source,
+    redisStreams as unknown as Source,
+  ]),
   sinks: byName<Sink>([
     elasticsearch,
     opensearch,

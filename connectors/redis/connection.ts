@@ -64,19 +64,15 @@ const COMMAND_MS = 15_000
 
 /**
  * A connection that gives up at once: what became of a write whose answer was lost is found out by opening anew, never by sending
- * it again. `blocking`: for commands that wait at the server.
+ * it again.
  */
-export async function connect(
-  config: ConnectionConfig,
-  log: Log,
-  options: { readonly blocking?: boolean } = {},
-): Promise<Connection> {
+export async function connect(config: ConnectionConfig, log: Log): Promise<Connection> {
   const target = targetOf(config)
   if (!/^rediss?:\/\/\S/.test(config.url) || !URL.canParse(config.url))
     throw new ConnectorError('config', 'the url of Redis must begin with redis:// or rediss://', {
       hint: 'As redis://user:password@localhost:6379/0.',
     })
-  const client = clientOf(config, options.blocking ? {} : { commandTimeout: COMMAND_MS })
+  const client = clientOf(config)
   let last: Error | null = null
   client.on('error', (error: Error) => {
     last = error
@@ -99,15 +95,15 @@ export async function connect(
   }
 }
 
-function clientOf(config: ConnectionConfig, over: RedisOptions): Client {
+function clientOf(config: ConnectionConfig): Client {
   const { url, sentinel, cluster } = config
   const shared: RedisOptions = {
     connectTimeout: CONNECT_MS,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
     enableAutoPipelining: false,
+    commandTimeout: COMMAND_MS,
     ...tlsOf(config),
-    ...over,
   }
   const addresses = (nodes: readonly string[]) =>
     nodes.map(one => ({
