@@ -9,7 +9,7 @@ import { isRow, type RedisConfig } from './config.ts'
 export interface Command {
   readonly kind: 'S' | 'H' | 'D' | 'M' | 'Z' | 'R' | 'X' | 'I'
   readonly key: string
-  /** What its version is remembered by. */
+  /** What its version is remembered by; '': its key. */
   readonly row: string
   /** '': never. */
   readonly expiresAtMs: string
@@ -30,7 +30,7 @@ export function renderer(options: RedisConfig): Render {
     key: string,
     parts: readonly string[] = [],
     expiresAtMs = '',
-  ): Command => ({ kind, key, row: isRow(structure) ? key : idOf(record), expiresAtMs, parts, record })
+  ): Command => ({ kind, key, row: isRow(structure) ? '' : idOf(record), expiresAtMs, parts, record })
   const none: readonly Command[] = []
   const rowOf = (record: LogRecord) => (record.op === 'd' ? null : record.after)
   switch (structure) {

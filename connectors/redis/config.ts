@@ -92,6 +92,9 @@ export type RedisConfig = z.output<typeof config>
 /** A key is a row, and no other row is in it. */
 export const isRow = (structure: Structure): boolean =>
   structure === 'json' || structure === 'hash' || structure === 'string'
+/** A record of it may be refused for its values, or for what its key holds. */
+export const mayRefuse = ({ structure, expire_at }: RedisConfig): boolean =>
+  !isRow(structure) || expire_at !== undefined
 /** Rows are kept with their versions. */
 export const isKept = (structure: Structure): boolean =>
   isRow(structure) || structure === 'set' || structure === 'sorted_set'

@@ -188,7 +188,9 @@ export function redisError(thrown: unknown, target: string): Error {
     return new ConnectorError(
       'auth',
       told,
-      options('Give the user what "Rights" in the docs of this connector lists.'),
+      options(
+        'The user needs the keys of the template and millrace:*, and +@read +@write +@scripting +@connection +info (ACL SETUSER).',
+      ),
     )
   if (TLS.test(said))
     return new ConnectorError(

@@ -41,30 +41,30 @@ end
 /**
  * KEYS  position; versions, forget, places of each table; then the key of each command
  * ARGV  epoch ('': no position is kept), previous position, next ('': it does not move), now in ms, how long deletes are remembered in ms,
- *       tables; then each command: kind, table, version, row, expires at in ms ('': never), parts, its parts
+ *       tables, "1": look first whether keys hold what they should; the commands, as MessagePack:
+ *       [[kind, table, version, row ('': its key), expires at in ms ('': never), …]…]
  *         S value   H field, value…   D   M member   Z member, score   R   X longest ('': no bound), field, value…   I
+ *       One text instead of a dozen for each row: what the client does for each takes longer than what Redis does with it.
  * Answers ["OK", refused as older], ["FENCED", epoch found], or ["TYPE", commands whose key holds something else…]: nothing was written.
  */
 export const WRITE = `${FENCE}${PLACES}
 local now, keep, tables = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local function step(at)
-  return at + 6 + tonumber(ARGV[at + 5])
-end
-local wanted = { M = 'set', Z = 'zset', X = 'stream' }
-local wrong, seen, command, at = {}, {}, 0, 7
-while at <= #ARGV do
-  local want = wanted[ARGV[at]]
-  if want then
-    local key = KEYS[2 + 3 * tables + command]
-    if seen[key] == nil then
-      local kind = redis.call('TYPE', key).ok
-      seen[key] = kind == 'none' or kind == want
+local commands, data = cmsgpack.unpack(ARGV[8]), 1 + 3 * tables
+if ARGV[7] == '1' then
+  local wanted = { M = 'set', Z = 'zset', X = 'stream' }
+  local wrong, seen = {}, {}
+  for at, command in ipairs(commands) do
+    local want, key = wanted[command[1]], KEYS[data + at]
+    if want then
+      if seen[key] == nil then
+        local kind = redis.call('TYPE', key).ok
+        seen[key] = kind == 'none' or kind == want
+      end
+      if not seen[key] then wrong[#wrong + 1] = at - 1 end
     end
-    if not seen[key] then wrong[#wrong + 1] = command end
   end
-  at, command = step(at), command + 1
+  if #wrong > 0 then return {'TYPE', unpack(wrong)} end
 end
-if #wrong > 0 then return {'TYPE', unpack(wrong)} end
 
 local versions, forget, places, some = {}, {}, {}, {}
 for table = 0, tables - 1 do
@@ -85,42 +85,39 @@ local function lasts(table, row, expires)
   elseif some[table] then redis.call('ZREM', forget[table], row) end
 end
 
-local refused = 0
-command, at = 0, 7
-while at <= #ARGV do
-  local kind, table, row, expires = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 3], ARGV[at + 4]
-  local first, last = at + 6, step(at) - 1
-  local key = KEYS[2 + 3 * tables + command]
+local refused, call = 0, redis.call
+for at, command in ipairs(commands) do
+  local kind, table, row, expires, key = command[1], command[2], command[4], command[5], KEYS[data + at]
+  if row == '' then row = key end
   if kind == 'X' then
-    local bound = ARGV[first]
-    if bound == '' then redis.call('XADD', key, '*', unpack(ARGV, first + 1, last))
-    else redis.call('XADD', key, 'MAXLEN', '~', bound, '*', unpack(ARGV, first + 1, last)) end
-  elseif kind == 'I' then redis.call('UNLINK', key)
-  elseif redis.call('ZADD', versions[table], 'GT', 'CH', ARGV[at + 2], row) == 0 then refused = refused + 1
+    local bound = command[6]
+    if bound == '' then call('XADD', key, '*', unpack(command, 7))
+    else call('XADD', key, 'MAXLEN', '~', bound, '*', unpack(command, 7)) end
+  elseif kind == 'I' then call('UNLINK', key)
+  elseif call('ZADD', versions[table], 'GT', 'CH', command[3], row) == 0 then refused = refused + 1
   elseif kind == 'S' then
-    if expires == '' then redis.call('SET', key, ARGV[first])
-    else redis.call('SET', key, ARGV[first], 'PXAT', expires) end
+    if expires == '' then call('SET', key, command[6])
+    else call('SET', key, command[6], 'PXAT', expires) end
     lasts(table, row, expires)
   elseif kind == 'H' then
-    redis.call('DEL', key)
-    redis.call('HSET', key, unpack(ARGV, first, last))
-    if expires ~= '' then redis.call('PEXPIREAT', key, expires) end
+    call('DEL', key)
+    call('HSET', key, unpack(command, 6))
+    if expires ~= '' then call('PEXPIREAT', key, expires) end
     lasts(table, row, expires)
   elseif kind == 'D' then
-    redis.call('UNLINK', key)
+    call('UNLINK', key)
     later(table, row, now + keep)
   else
     leave(places[table], row)
     if kind == 'R' then later(table, row, now + keep)
     else
-      local member = ARGV[first]
-      if kind == 'M' then redis.call('SADD', key, member)
-      else redis.call('ZADD', key, ARGV[first + 1], member) end
-      redis.call('HSET', places[table], row, #key .. ':' .. key .. member)
+      local member = command[6]
+      if kind == 'M' then call('SADD', key, member)
+      else call('ZADD', key, command[7], member) end
+      call('HSET', places[table], row, #key .. ':' .. key .. member)
       lasts(table, row, '')
     end
   end
-  at, command = step(at), command + 1
 end
 if ARGV[1] ~= '' and ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'position', ARGV[3]) end
 return {'OK', refused}

@@ -4,10 +4,12 @@
  * and position back together. Else, in a cluster, each slot has its script, rows are refused by their version (V4) and progress stands
  * beside the log.
  *
- *   write   render all ─▶ nothing is written when one is bad ─▶ parts between two sweeps (S3), of bounded size ─▶ the last moves the position
+ *   write   render ─▶ nothing is written when one is bad ─▶ parts between two sweeps (S3), of bounded size ─▶ the last moves the position
  *
  * Parts before the last are safe to come again: rows by their versions. A stream's entries have none, so that its batch is one part.
+ * Where no record can be bad, a part is on its way while the next is rendered; the last waits for all of them.
  */
+import { pack } from 'msgpackr'
 import {
   assertLease,
   type Batch,
@@ -19,7 +21,7 @@ import {
 import { asConnectorError, ConnectorError, Fenced } from '../../core/errors.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { type Command, type Render, renderer } from './commands.ts'
-import { isKept, isOneSlot, isRow, problemsOf, type RedisConfig, tagOf } from './config.ts'
+import { isKept, isOneSlot, isRow, mayRefuse, problemsOf, type RedisConfig, tagOf } from './config.ts'
 import { type Client, type Connection, redisError } from './connection.ts'
 import { positionName, slotOf, type TableNames, tableNames, tagOfSlot, versionsPattern } from './names.ts'
 import { CLAIM, SWEEP, WRITE } from './scripts.ts'
@@ -29,7 +31,8 @@ import { invalidateAll, scan } from './sweep.ts'
 const KEEP_MS = 600_000
 /** Of one script, during which Redis does nothing else. */
 const PART_COMMANDS = 1_000
-const PART_TEXTS = 12_000
+/** Bounds the rows of a part where these have many columns. */
+const PART_TEXTS = 20_000
 const SWEEP_ROWS = 500
 
 interface Scripts {
@@ -118,14 +121,13 @@ function accepted([said, what]: readonly unknown[], { task }: Context): string {
 async function write(state: State, batch: Batch): Promise<readonly Rejected[]> {
   const { context, options, tag } = state
   assertLease(context)
-  const { parts, rejected } = rendered(state, batch.records)
+  const rejected: Rejected[] = []
+  const rendering = partsOf(state, batch.records, rejected)
+  const parts = mayRefuse(options) ? [...rendering] : rendering
   if (rejected.length > 0) return rejected
   const next = JSON.stringify(batch.offset)
-  for (const [i, part] of parts.entries()) {
-    assertLease(context)
-    const bad = await writePart(state, part, i === parts.length - 1 ? next : '')
-    if (bad.length > 0) return bad
-  }
+  const bad = await writeParts(state, parts, next)
+  if (bad.length > 0) return bad
   if (tag !== null) state.previous = next
   if (options.replicas > 0) await replicated(state)
   return []
@@ -137,38 +139,68 @@ interface Part {
   readonly commands: Command[]
 }
 
-function rendered(state: State, records: readonly LogRecord[]): { parts: Part[]; rejected: Rejected[] } {
+/** At least one, and the last is no sweep: it moves the position. */
+function* partsOf(state: State, records: readonly LogRecord[], rejected: Rejected[]): Generator<Part> {
   const { options, context } = state
   const nowMs = context.clock.nowUs() / 1000
   const isStream = options.structure === 'stream'
-  const parts: Part[] = [{ sweep: null, commands: [] }]
-  const rejected: Rejected[] = []
+  let commands: Command[] = []
   let texts = 0
   for (const record of records) {
     if (record.op === 'sweep' && !isStream) {
-      parts.push({ sweep: record, commands: [] }, { sweep: null, commands: [] })
+      if (commands.length > 0) yield { sweep: null, commands }
+      yield { sweep: record, commands: [] }
+      commands = []
       texts = 0
       continue
     }
     try {
       refuseUnfit(state, record)
       for (const command of state.render(record, nowMs)) {
-        const { commands } = parts.at(-1)!
         texts += 7 + command.parts.length
-        if (!isStream && (commands.length >= PART_COMMANDS || texts > PART_TEXTS)) {
-          parts.push({ sweep: null, commands: [command] })
-          texts = 7 + command.parts.length
-        } else commands.push(command)
+        commands.push(command)
       }
     } catch (error) {
       const told = asConnectorError(error)
       if (told.kind !== 'data') throw error
       rejected.push({ record, stage: 'redis', error: told })
     }
+    if (!isStream && (commands.length >= PART_COMMANDS || texts > PART_TEXTS)) {
+      yield { sweep: null, commands }
+      commands = []
+      texts = 0
+    }
   }
-  // Empty ones before a sweep need no script; the last moves the position.
-  const last = parts.length - 1
-  return { parts: parts.filter((part, i) => part.sweep || part.commands.length > 0 || i === last), rejected }
+  yield { sweep: null, commands }
+}
+
+async function writeParts(state: State, parts: Iterable<Part>, next: string): Promise<readonly Rejected[]> {
+  const { context, options } = state
+  const underWay: Promise<readonly Rejected[]>[] = []
+  const settled = async () => {
+    const bad: Rejected[] = []
+    for (const one of await Promise.allSettled(underWay.splice(0))) {
+      if (one.status === 'rejected') throw one.reason
+      bad.push(...one.value)
+    }
+    return bad
+  }
+  let held: Part | null = null
+  for (const part of parts) {
+    if (held) {
+      assertLease(context)
+      underWay.push(writePart(state, held, ''))
+      if (part.sweep || held.sweep || mayRefuse(options)) {
+        const bad = await settled()
+        if (bad.length > 0) return bad
+      }
+    }
+    held = part
+  }
+  const bad = await settled()
+  if (bad.length > 0) return bad
+  assertLease(context)
+  return writePart(state, held!, next)
 }
 
 /** A table whose shape the options do not fit: the file is to be mended, not the record. */
@@ -226,7 +258,7 @@ async function writeIn(
   commands: readonly Command[],
   next: string,
 ): Promise<readonly Rejected[]> {
-  const { context, scripts, previous } = state
+  const { context, scripts, previous, options } = state
   const position = positionName(context.task, tag)
   const tables = new Map<string, number>()
   for (const { record } of commands) if (!tables.has(record.topic)) tables.set(record.topic, tables.size)
@@ -236,13 +268,24 @@ async function writeIn(
     keys.push(versions, forget, places)
   }
   const isKeeping = state.tag !== null
-  const args: (string | number)[] = isKeeping ? [context.epoch, previous, next] : ['', '', '']
-  args.push(Math.floor(context.clock.nowUs() / 1000), KEEP_MS, tables.size)
-  for (const { kind, key, row, expiresAtMs, parts, record } of commands) {
-    // What leaves a set is found by its place; a cluster needs a name of the right slot all the same.
-    keys.push(key === '' ? position : key)
-    args.push(kind, tables.get(record.topic)!, record.version, row, expiresAtMs, parts.length, ...parts)
-  }
+  const args: (string | number | Buffer)[] = isKeeping ? [context.epoch, previous, next] : ['', '', '']
+  args.push(
+    Math.floor(context.clock.nowUs() / 1000),
+    KEEP_MS,
+    tables.size,
+    isRow(options.structure) ? '0' : '1',
+  )
+  const packed = commands.map(({ kind, row, expiresAtMs, parts, record }) => [
+    kind,
+    tables.get(record.topic)!,
+    String(record.version),
+    row,
+    expiresAtMs,
+    ...parts,
+  ])
+  // What leaves a set is found by its place; a cluster needs a name of the right slot all the same.
+  for (const { key } of commands) keys.push(key === '' ? position : key)
+  args.push(pack(packed))
   const [said, ...rest] = await scripts.write(keys.length, keys, args)
   if (said === 'TYPE') return rest.map(at => otherType(commands[Number(at)]!))
   const refused = Number(accepted([said, ...rest], context))

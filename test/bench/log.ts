@@ -7,84 +7,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Context, Log } from '../../core/connector.ts'
 import type { FileLog } from '../../core/log/file.ts'
-import { openFileLog } from '../../core/log/file.ts'
-import { nodeDisk } from '../../core/log/node-disk.ts'
 import { encodeValue } from '../../core/log/value.ts'
-import type { ChangeRecord, Table } from '../../core/record.ts'
-import { realClock } from '../../core/worker/clock.ts'
-
-const TABLE: Table = {
-  schema: 'shop',
-  name: 'products',
-  key: ['id'],
-  columns: ['id', 'name', 'description', 'price', 'updated_at'].map(name => ({ name, type: 'text' })),
-}
-const WORDS =
-  'amber basin cedar delta ember fjord grove heath inlet jetty knoll ledge marsh north ochre'.split(' ')
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
-const forEver = new AbortController().signal
-
-/** Not one text over and over: lz4 would make nothing of it. */
-function rowOf(id: number): ChangeRecord {
-  let seed = (id * 2654435761) >>> 0
-  const word = () => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
-    return WORDS[(seed >>> 16) % WORDS.length]!
-  }
-  const text = Array.from({ length: 14 }, word).join(' ')
-  const price = `${id % 1000}.${10 + (id % 90)}`
-  return {
-    op: 'u',
-    table: TABLE,
-    key: `{"id":${id}}`,
-    before: null,
-    after: `{"id":${id},"name":"${word()} ${id}","description":"${text}","price":"${price}","updated_at":"2025-06-15T14:00:${10 + (id % 50)}.123456Z"}`,
-    source: `{"connector":"postgres","name":"shop","schema":"shop","table":"products","txId":${7000 + (id >> 4)},"lsn":"0/${(16_000_000 + id * 200).toString(16)}","ts_us":1750000000000000,"snapshot":false}`,
-    commitMs: 1_750_000_000_000 + (id >> 4),
-    readMs: 1_750_000_000_005 + (id >> 4),
-    below: null,
-  }
-}
-
-const contextOf = (epoch: number): Context => ({
-  pipeline: 'shop',
-  task: 'shop/source',
-  epoch,
-  deadlineMs: () => Number.POSITIVE_INFINITY,
-  signal: forEver,
-  log: silent,
-  clock: realClock,
-  metrics: { add() {}, set() {} },
-})
-
-const openIn = (directory: string): Promise<FileLog> =>
-  openFileLog({
-    directory,
-    disk: nodeDisk,
-    clock: realClock,
-    log: silent,
-    name: 'shop',
-    partitions: 1,
-    compression: 'lz4',
-    limitBytes: Number.POSITIVE_INFINITY,
-    lingerMs: 0,
-    batchBytes: 1 << 20,
-  })
-
-interface Spent {
-  readonly seconds: number
-  readonly cpuSeconds: number
-}
-
-async function spend(act: () => Promise<void>): Promise<Spent> {
-  const cpu = process.cpuUsage()
-  const start = performance.now()
-  await act()
-  const { user, system } = process.cpuUsage(cpu)
-  return { seconds: (performance.now() - start) / 1000, cpuSeconds: (user + system) / 1e6 }
-}
+import type { ChangeRecord } from '../../core/record.ts'
+import { contextOf, forEver, openIn, rowOf, spend, type Took } from './filled-log.ts'
 
 /** Peak of the whole process so far; 0 where there is no /proc. */
 function peakMegabytes(): number {
@@ -104,7 +30,7 @@ const short = (number: number): string =>
       : number.toFixed(0)
 
 /** One line of the table: what, records/s, MB/s of values, CPU-seconds for a million records, peak memory. */
-function print(what: string, records: number, bytes: number, { seconds, cpuSeconds }: Spent): void {
+function print(what: string, records: number, bytes: number, { seconds, cpuSeconds }: Took): void {
   const columns = [
     what.padEnd(46),
     records > 0 ? `${short(records / seconds)} records/s`.padStart(18) : ''.padStart(18),
@@ -116,7 +42,7 @@ function print(what: string, records: number, bytes: number, { seconds, cpuSecon
 }
 
 /** As many bytes, in as many writes, each synced: nothing can be faster on this disk. */
-async function ceiling(path: string, bytes: number, writes: number): Promise<Spent> {
+async function ceiling(path: string, bytes: number, writes: number): Promise<Took> {
   const file = await open(path, 'wx')
   const one = Buffer.alloc(Math.ceil(bytes / writes), 'millrace')
   try {

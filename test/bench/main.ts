@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { benchLog } from './log.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
 import { postgresToKafka } from './postgres-to-kafka.ts'
+import { logToRedis } from './redis.ts'
 import { postgresToSearch } from './search.ts'
 import { stoppedSink } from './stopped-sink.ts'
 
@@ -13,6 +14,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-kafka': (rows = 400_000) => postgresToKafka(rows),
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
+  'log-to-redis': (rows = 300_000) => logToRedis(rows),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
 

@@ -1,10 +1,10 @@
-/** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
+/** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|redis|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
 import { SEARCH_SERVERS } from '../servers/search.ts'
 import { faultsOf } from './check.ts'
 import { failover, failoverSummary } from './failover.ts'
 import { killRounds, summaryOf } from './kills.ts'
-import { searchSink, sqliteSink } from './sinks.ts'
+import { redisSink, searchSink, sqliteSink } from './sinks.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -16,7 +16,7 @@ const { values, positionals } = parseArgs({
     sink: { type: 'string', default: 'sqlite' },
   },
 })
-const SINKS = ['sqlite', ...SEARCH_SERVERS] as const
+const SINKS = ['sqlite', 'redis', ...SEARCH_SERVERS] as const
 const kind = SINKS.find(one => one === values.sink)
 const say = (text: string) => process.stdout.write(`${text}\n`)
 if (positionals[0] === 'failover') {
@@ -32,7 +32,7 @@ if (positionals[0] !== 'kills' || !kind) {
   )
   process.exit(2)
 }
-const sink = kind === 'sqlite' ? sqliteSink() : await searchSink(kind)
+const sink = kind === 'sqlite' ? sqliteSink() : kind === 'redis' ? await redisSink() : await searchSink(kind)
 const report = await killRounds(Number(values.rounds), Number(values.seed), say, sink)
 for (const what of ['lost', 'backwards', 'doubled', 'different'] as const)
   for (const line of report[what].slice(0, 10)) process.stdout.write(`${what}: ${line}\n`)

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'libsql'
+import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type SearchServer, type SearchServerKind, startSearch } from '../servers/search.ts'
 
 export const TABLES = ['ledger', 'extra'] as const
@@ -103,6 +104,45 @@ export async function searchSink(kind: SearchServerKind): Promise<SoakSink> {
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   }
 }
+
+/** What it acknowledged survives kill -9: it is written to the file before the answer goes out. */
+export async function redisSink(): Promise<SoakSink> {
+  const server = await startRedis({ settings: { appendonly: 'yes' } })
+  return {
+    yaml: () => `{ name: index, type: redis, url: "${server.url}" }`,
+    async reset() {
+      await server.command('FLUSHALL')
+    },
+    async versions(_, table) {
+      const found: [string, number][] = []
+      for (const name of await redisKeys(server, `millrace:versions:*.${table}`)) {
+        const flat = (await server.command('ZRANGE', name, '0', '-1', 'WITHSCORES')) as string[]
+        for (let i = 0; i < flat.length; i += 2)
+          found.push([flat[i]!.slice(table.length + 1), Number(flat[i + 1])])
+      }
+      return found
+    },
+    held: async () => (await redisKeys(server, 'ledger:*')).length,
+    async documents(_, table) {
+      const keys = await redisKeys(server, `${table}:*`)
+      const texts = keys.length === 0 ? [] : ((await server.command('MGET', ...keys)) as string[])
+      return new Map(keys.map((key, i) => [key.slice(table.length + 1), texts[i]!]))
+    },
+    async crash() {
+      await server.kill9()
+      await server.start()
+    },
+    async freeze(ms) {
+      server.freeze()
+      await pause(ms)
+      server.thaw()
+    },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  }
+}
+
+const redisKeys = async (server: RedisServer, pattern: string): Promise<string[]> =>
+  (await server.command('KEYS', pattern)) as string[]
 
 interface Hit {
   readonly _id: string

@@ -23,9 +23,10 @@ import { realClock } from '../../../core/worker/clock.ts'
 import { testContext } from '../../conform/context.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
+import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
 import { settingsOf, silentLog } from './kafka-settings.ts'
 
-const missing = missingForKafka()
+const missing = missingForKafka() ?? missingForRedis()
 const FOLDER = new URL('../../../pipelines/', import.meta.url)
 const files = readdirSync(FOLDER).filter(name => name.endsWith('.yaml'))
 const NOW_US = Date.now() * 1000
@@ -121,8 +122,10 @@ async function batchesOf({ name, source }: ParsedPipeline): Promise<Batch<Change
 describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: ${missing}`, () => {
   let cluster: KafkaCluster
   let server: PostgresServer
+  let redis: RedisServer
   beforeAll(async () => {
-    ;[cluster, server] = await Promise.all([startKafka(), startPostgres()])
+    ;[cluster, server, redis] = await Promise.all([startKafka(), startPostgres(), startRedis()])
+    for (let i = 0; i < 100; i++) await redis.command('XADD', 'events', '*', 'n', String(i), 'word', 'schön')
     await using shop = await openShop(server.url, 2_000)
     await shop.prepare()
     await server.sql(`CREATE TABLE customers (id int PRIMARY KEY, email text, name text, phone text);
@@ -134,6 +137,7 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
   afterAll(async () => {
     await cluster?.[Symbol.asyncDispose]()
     await server?.[Symbol.asyncDispose]()
+    await redis?.[Symbol.asyncDispose]()
   })
 
   it.each(files)(
@@ -143,6 +147,7 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
         DATABASE_URL: server.url,
         ELASTICSEARCH_URL: 'http://127.0.0.1:9',
         OPENSEARCH_URL: 'http://127.0.0.1:9',
+        REDIS_URL: redis.url,
       }
       const text = readFileSync(new URL(file, FOLDER), 'utf8')
       const { pipelines, mistakes } = parsePipelines([{ path: file, text }], {
