@@ -1,8 +1,9 @@
 /** The logs of a hub on Kafka, as `log` of hub.yaml says. */
 import type { Clock, Log } from '../connector.ts'
+import type { KafkaTls } from '../kafka/settings.ts'
 import { openKafkaEntryLog, openKafkaLog } from '../log/kafka/log.ts'
 import { removeKafkaLog } from '../log/kafka/remove.ts'
-import type { KafkaSettings, KafkaTls } from '../log/kafka/settings.ts'
+import type { KafkaSettings } from '../log/kafka/settings.ts'
 import type { HubConfig } from '../pipeline/hub-schema.ts'
 import { type Logs, openBoth } from './logs.ts'
 import { readPem } from './pem.ts'

@@ -12,6 +12,7 @@
 import * as zlib from 'node:zlib'
 import { compressSync, uncompressSync } from 'lz4-napi'
 import { ConnectorError } from '../errors.ts'
+import { missingZstd, zstd } from '../zstd.ts'
 
 export const COMPRESSIONS = ['lz4', 'gzip', 'zstd', 'none'] as const
 export type Compression = (typeof COMPRESSIONS)[number]
@@ -22,22 +23,6 @@ interface Codec {
   readonly pack: ((raw: Buffer) => Buffer) | null
   readonly open: ((packed: Buffer) => Buffer) | null
 }
-
-/** What the types of Node.js 20 do not know. */
-const { zstdCompressSync, zstdDecompressSync } = zlib as {
-  readonly zstdCompressSync?: (raw: Buffer, options: { params: Record<number, number> }) => Buffer
-  readonly zstdDecompressSync?: (packed: Buffer) => Buffer
-}
-/** ZSTD_c_compressionLevel */
-const ZSTD_LEVEL = 100
-/** Frames, level 1. null: not on this Node.js. */
-export const zstd =
-  zstdCompressSync && zstdDecompressSync
-    ? {
-        pack: (raw: Buffer): Buffer => zstdCompressSync(raw, { params: { [ZSTD_LEVEL]: 1 } }),
-        open: (packed: Buffer): Buffer => zstdDecompressSync(packed),
-      }
-    : null
 
 const CODECS: readonly Codec[] = [
   { compression: 'none', pack: raw => raw, open: stored => stored },
@@ -56,9 +41,7 @@ const CODECS: readonly Codec[] = [
 
 /** Why this Node.js cannot have a compression; null: it can. */
 export const missingCompression = (compression: Compression): string | null =>
-  CODECS.some(one => one.compression === compression && one.pack)
-    ? null
-    : `needs Node.js 22.15 or newer, and this is ${process.version}`
+  compression === 'zstd' ? missingZstd : null
 
 export interface Packed {
   readonly bytes: Buffer

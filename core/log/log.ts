@@ -6,6 +6,7 @@
  * the start is `offset_lost`; no reader ever jumps (V5).
  */
 import type { Context, Offset, Reader, Writer } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
 import type { ChangeRecord, Table } from '../record.ts'
 
 export { COMPRESSIONS, type Compression, missingCompression } from './codec.ts'
@@ -99,3 +100,9 @@ export interface EntryLog extends AsyncDisposable {
   /** All entries from the start, as synced when called. */
   entries(): AsyncIterable<PlacedEntry>
 }
+
+const LOST_HINT =
+  'The log was made anew, cut or restored. Start the sink anew, or the pipeline: millrace delete NAME --yes.'
+
+export const lostPosition = (what: string): ConnectorError =>
+  new ConnectorError('offset_lost', `the position does not belong to this log: ${what}`, { hint: LOST_HINT })

@@ -1,13 +1,6 @@
 /** Whether a stored position belongs to a log as it stands, and where reading goes on: no reader ever jumps (V5). */
 import type { Offset } from '../connector.ts'
-import { ConnectorError } from '../errors.ts'
-import type { LogOffset, TopicEnds } from './log.ts'
-
-const HINT =
-  'The log was made anew, cut or restored. Start the sink anew, or the pipeline: millrace delete NAME --yes.'
-
-export const lostPosition = (what: string): ConnectorError =>
-  new ConnectorError('offset_lost', `the position does not belong to this log: ${what}`, { hint: HINT })
+import { type LogOffset, lostPosition, type TopicEnds } from './log.ts'
 
 /** The next offset of every topic of `partition`. Throws `offset_lost` for what the log does not hold. `from` null: from its start. */
 export function resumeFrom(

@@ -1,8 +1,8 @@
 /** A topic that somebody fills, as benches look at it: how far it is, what it holds, when a record arrives, and how fast it could be. */
 import { randomUUID } from 'node:crypto'
 import kafkajs, { type Kafka, type KafkaMessage } from 'kafkajs'
-import { kafkaClient } from '../../core/log/kafka/client.ts'
-import { openTail } from '../../core/log/kafka/tail.ts'
+import { kafkaClient } from '../../core/kafka/client.ts'
+import { openTail } from '../../core/kafka/tail.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import { settingsOf, silentLog } from '../core/log/kafka-settings.ts'
 import type { KafkaCluster } from '../servers/kafka.ts'

@@ -12,14 +12,15 @@
  *
  * Records name their shape by header, since the shape is not in their value.
  */
-import type { Kafka } from 'kafkajs'
+
 import type { Clock, Log } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
+import type { Admins } from '../../kafka/admins.ts'
+import type { Kafka } from '../../kafka/client.ts'
+import { type Fetched, openTail, type Tail } from '../../kafka/tail.ts'
+import { endsOfTopics } from '../../kafka/topics.ts'
 import type { Json, Table } from '../../record.ts'
-import type { Admins } from './admins.ts'
 import type { KafkaSettings } from './settings.ts'
-import { type Fetched, openTail, type Tail } from './tail.ts'
-import { endsOfTopics } from './topics.ts'
 
 export const CATALOG_FORMAT = 1
 

@@ -1,15 +1,15 @@
 /** A log of plain entries on Kafka: one topic, one partition, compacted by key; many appenders, each in transactions of its own (K2). */
 import { randomUUID } from 'node:crypto'
-import type { Kafka } from 'kafkajs'
 import type { Clock } from '../../connector.ts'
+import type { Admins } from '../../kafka/admins.ts'
+import { batchCodec, type Kafka } from '../../kafka/client.ts'
+import { batchOf } from '../../kafka/record-batch.ts'
+import type { KafkaCompression } from '../../kafka/settings.ts'
+import { openTail } from '../../kafka/tail.ts'
+import { endsOfTopics, makeTopics } from '../../kafka/topics.ts'
+import { openTransactions, type Transactions } from '../../kafka/transactions.ts'
 import type { Entry, EntryLog, PlacedEntry } from '../log.ts'
-import type { Admins } from './admins.ts'
-import { batchCodec } from './client.ts'
-import { batchOf } from './record-batch.ts'
-import type { KafkaCompression, KafkaSettings } from './settings.ts'
-import { openTail } from './tail.ts'
-import { endsOfTopics, makeTopics } from './topics.ts'
-import { openTransactions, type Transactions } from './transactions.ts'
+import type { KafkaSettings } from './settings.ts'
 
 export interface KafkaEntriesOptions {
   readonly kafka: Kafka

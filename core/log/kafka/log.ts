@@ -1,6 +1,6 @@
 /**
- * A pipeline's log on Kafka: a topic for each table, one for what the log knows of itself (catalog.ts), one for dead letters. The one
- * folder that imports kafkajs. Contract: ../log.ts; rules K1 to K4.
+ * A pipeline's log on Kafka: a topic for each table, one for what the log knows of itself (catalog.ts), one for dead letters.
+ * Contract: ../log.ts; rules K1 to K4. The client is core/kafka/.
  *
  *   <prefix><pipeline>.<schema>.<table>    changes, as many partitions as declared; written by the source task
  *   <prefix><pipeline>.offsets             compacted, one partition; written by the source task
@@ -10,21 +10,20 @@
  *   group              <hub>.<pipeline>.<sink>       a sink's progress        <hub>.private.<random>   a reader's, empty
  */
 import { randomUUID } from 'node:crypto'
-import type { Kafka } from 'kafkajs'
 import type { Clock, Context, Log } from '../../connector.ts'
 import { ConnectorError, Fenced } from '../../errors.ts'
+import { type Admins, openAdmins } from '../../kafka/admins.ts'
+import { batchCodec, type Kafka, kafkaClient } from '../../kafka/client.ts'
+import { type BatchCodec, batchOf } from '../../kafka/record-batch.ts'
+import { endsOfTopics, makeTopics } from '../../kafka/topics.ts'
+import { openTransactions, type Transactions } from '../../kafka/transactions.ts'
 import type { Progress } from '../../pump.ts'
 import type { ChangeLog, Compression, EntryLog } from '../log.ts'
-import { type Admins, openAdmins } from './admins.ts'
 import { CATALOG_FORMAT, type Catalog, type LogEntry, openCatalog } from './catalog.ts'
-import { batchCodec, kafkaClient } from './client.ts'
 import { openKafkaEntries } from './entries.ts'
 import { kafkaProgress } from './progress.ts'
 import { openKafkaReader } from './reader.ts'
-import { type BatchCodec, batchOf } from './record-batch.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transactionalId } from './settings.ts'
-import { endsOfTopics, makeTopics } from './topics.ts'
-import { openTransactions, type Transactions } from './transactions.ts'
 import { openKafkaWriter } from './writer.ts'
 
 export interface KafkaLogOptions {

@@ -7,13 +7,13 @@
  *   metadata  {"log":"…","epoch":3}        of the log the offsets are of, and of the owner who committed them
  */
 import type { Context, Offset } from '../../connector.ts'
+import type { Admins } from '../../kafka/admins.ts'
+import type { Transactions } from '../../kafka/transactions.ts'
 import type { Progress } from '../../pump.ts'
 import type { LogOffset } from '../log.ts'
+import { lostPosition } from '../log.ts'
 import { refuseOlder } from '../numbering.ts'
-import { lostPosition } from '../position.ts'
-import type { Admins } from './admins.ts'
 import type { Catalog } from './catalog.ts'
-import type { Transactions } from './transactions.ts'
 
 export interface KafkaProgressParts {
   readonly admins: Admins

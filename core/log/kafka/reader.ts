@@ -5,16 +5,18 @@
  * Offsets have gaps, since the transactions' markers stand among the records: what follows what is the cluster's to keep. That
  * nothing was jumped over is seen by where the fetches begin (tail.ts).
  */
-import type { Kafka, KafkaMessage } from 'kafkajs'
+
 import type { Batch, Clock, Reader } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
+import type { Kafka, KafkaMessage } from '../../kafka/client.ts'
+import { type Fetched, openTail, type Tail } from '../../kafka/tail.ts'
 import type { Json, LogRecord } from '../../record.ts'
 import type { LogOffset, LogReaderOptions, TopicEnds } from '../log.ts'
-import { lostPosition, resumeFrom } from '../position.ts'
+import { lostPosition } from '../log.ts'
+import { resumeFrom } from '../position.ts'
 import { decodeValue } from '../value.ts'
 import type { Catalog } from './catalog.ts'
 import type { KafkaSettings } from './settings.ts'
-import { type Fetched, openTail, type Tail } from './tail.ts'
 import { SCHEMA_HEADER, VERSION_HEADER } from './writer.ts'
 
 export interface KafkaReaderParts {

@@ -1,9 +1,8 @@
 /** `millrace delete`: topics and groups of a pipeline. The catalog goes last, so that it can be said again when something failed. */
-import type { Admin } from 'kafkajs'
 import type { Clock, Log } from '../../connector.ts'
-import { openAdmins } from './admins.ts'
+import { openAdmins } from '../../kafka/admins.ts'
+import { type Admin, kafkaClient } from '../../kafka/client.ts'
 import { openCatalog } from './catalog.ts'
-import { kafkaClient } from './client.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic } from './settings.ts'
 
 export interface RemoveOptions {

@@ -8,12 +8,7 @@
  */
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../../connector.ts'
 import { ConnectorError } from '../../errors.ts'
-import type { ChangeRecord, Json } from '../../record.ts'
-import { numbered, refuseFuture, refuseOlder, topicsOf } from '../numbering.ts'
-import { type Schemas, schemaBook } from '../schemas.ts'
-import { encodeValue } from '../value.ts'
-import type { Admins } from './admins.ts'
-import type { Catalog, TaskEntry } from './catalog.ts'
+import type { Admins } from '../../kafka/admins.ts'
 import {
   type BatchBuilder,
   type BatchCodec,
@@ -22,10 +17,15 @@ import {
   type Header,
   type PlainRecord,
   type RecordBatch,
-} from './record-batch.ts'
+} from '../../kafka/record-batch.ts'
+import { endsOfTopics, largestBatches, makeTopics } from '../../kafka/topics.ts'
+import type { OpenTransaction, Transactions } from '../../kafka/transactions.ts'
+import type { ChangeRecord, Json } from '../../record.ts'
+import { numbered, refuseFuture, refuseOlder, topicsOf } from '../numbering.ts'
+import { type Schemas, schemaBook } from '../schemas.ts'
+import { encodeValue } from '../value.ts'
+import type { Catalog, TaskEntry } from './catalog.ts'
 import type { KafkaSettings } from './settings.ts'
-import { endsOfTopics, largestBatches, makeTopics } from './topics.ts'
-import type { OpenTransaction, Transactions } from './transactions.ts'
 
 export const VERSION_HEADER = 'millrace.version'
 export const SCHEMA_HEADER = 'millrace.schema'

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { freshOf } from '../../../core/log/kafka/tail.ts'
+import { freshOf } from '../../../core/kafka/tail.ts'
 
 const at = (...offsets: number[]) => offsets.map(offset => ({ offset: String(offset) }))
 

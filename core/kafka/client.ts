@@ -6,11 +6,13 @@ import { gzipSync } from 'node:zlib'
 import kafkajs, { type Kafka, type KafkaConfig, type RetryOptions, type SASLOptions } from 'kafkajs'
 import { compressFrameSync, decompressFrameSync } from 'lz4-napi'
 import snappy from 'snappy'
-import type { Log } from '../../connector.ts'
-import { ConnectorError } from '../../errors.ts'
-import { missingCompression, zstd } from '../codec.ts'
+import type { Log } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
+import { missingZstd, zstd } from '../zstd.ts'
 import type { BatchCodec } from './record-batch.ts'
-import type { KafkaCompression, KafkaSettings } from './settings.ts'
+import type { ClusterSettings, KafkaCompression } from './settings.ts'
+
+export type { Admin, Kafka, KafkaMessage } from 'kafkajs'
 
 const { CompressionCodecs, CompressionTypes, Kafka: Client, logLevel } = kafkajs
 
@@ -19,7 +21,7 @@ const RETRIES: RetryOptions = { initialRetryTime: 100, multiplier: 2, maxRetryTi
 type Pack = (raw: Buffer) => Buffer
 const lz4: Pack = raw => compressFrameSync(raw) as Buffer
 const snappyBlock: Pack = raw => snappy.compressSync(raw) // without the frames of the Java client, which reads either
-/** Level 3 as in codec.ts: one thread reads the source and packs. */
+/** Level 3 as in log/codec.ts: one thread reads the source and packs. */
 const gzip: Pack = raw => gzipSync(raw, { level: 3 })
 
 /** What the client hands to a codec: its encoder of the records. */
@@ -50,12 +52,12 @@ const CODECS: Readonly<Record<KafkaCompression, BatchCodec>> = {
 /** How record batches are packed. Throws `config` for a compression that this machine has no codec for. */
 export function batchCodec(compression: KafkaCompression): BatchCodec {
   if (compression !== 'zstd' || zstd) return CODECS[compression]
-  throw new ConnectorError('config', `compression.type zstd ${missingCompression('zstd')}`, {
+  throw new ConnectorError('config', `compression.type zstd ${missingZstd}`, {
     hint: 'Use lz4, gzip, snappy or none.',
   })
 }
 
-export function kafkaClient(settings: KafkaSettings, log: Log): Kafka {
+export function kafkaClient(settings: ClusterSettings, log: Log): Kafka {
   const { brokers, sasl, producer, hub } = settings
   const config: KafkaConfig = {
     clientId: hub,
@@ -75,7 +77,7 @@ export function kafkaClient(settings: KafkaSettings, log: Log): Kafka {
   return new Client(config)
 }
 
-function tlsOf({ tls }: KafkaSettings): NonNullable<KafkaConfig['ssl']> | null {
+function tlsOf({ tls }: ClusterSettings): NonNullable<KafkaConfig['ssl']> | null {
   if (!tls) return null
   const { ca, cert, key, rejectUnauthorized } = tls
   return {

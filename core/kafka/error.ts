@@ -2,7 +2,7 @@
  * What the client throws, as one of the seven kinds. Kafka's own codes are told by name: they are what people search for
  * (https://kafka.apache.org/protocol.html#protocol_error_codes).
  */
-import { ConnectorError, type ErrorKind, Fenced } from '../../errors.ts'
+import { ConnectorError, type ErrorKind, Fenced } from '../errors.ts'
 
 const FENCED = [
   'INVALID_PRODUCER_EPOCH',

@@ -9,8 +9,8 @@
  *   send     AddPartitionsToTxn for those that are new ─▶ one Produce after another to each leader, not waiting between them
  */
 import type { Kafka } from 'kafkajs'
-import type { Clock } from '../../connector.ts'
-import { ConnectorError, Fenced } from '../../errors.ts'
+import type { Clock } from '../connector.ts'
+import { ConnectorError, Fenced } from '../errors.ts'
 import {
   type Broker,
   type Cluster,
@@ -22,7 +22,7 @@ import {
 } from './cluster.ts'
 import { kafkaError, typeOf } from './error.ts'
 import { produceBody, type RecordBatch, sealed } from './record-batch.ts'
-import type { KafkaSettings } from './settings.ts'
+import type { ClusterSettings } from './settings.ts'
 
 export interface OpenTransaction {
   /** In this order within a partition. Where they came to stand, in no order. All requests have ended when it settles. */
@@ -43,7 +43,7 @@ export interface Transactions extends AsyncDisposable {
 
 export interface TransactionsOptions {
   readonly kafka: Kafka
-  readonly settings: KafkaSettings
+  readonly settings: ClusterSettings
   readonly clock: Clock
   readonly transactionalId: string
 }

@@ -2,8 +2,7 @@
 import { createRequire } from 'node:module'
 import { crc32c } from '@node-rs/crc32'
 import { describe, expect, test } from 'vitest'
-import { missingCompression } from '../../../core/log/codec.ts'
-import { batchCodec } from '../../../core/log/kafka/client.ts'
+import { batchCodec } from '../../core/kafka/client.ts'
 import {
   type BatchBuilder,
   batchBuilder,
@@ -11,9 +10,10 @@ import {
   type Header,
   produceBody,
   sealed,
-} from '../../../core/log/kafka/record-batch.ts'
-import { COMPRESSIONS } from '../../../core/log/log.ts'
-import { randomOf } from '../../sim/random.ts'
+} from '../../core/kafka/record-batch.ts'
+import { missingCompression } from '../../core/log/codec.ts'
+import { COMPRESSIONS } from '../../core/log/log.ts'
+import { randomOf } from '../sim/random.ts'
 
 const require = createRequire(import.meta.url)
 const Decoder = require('kafkajs/src/protocol/decoder')

@@ -10,17 +10,17 @@
 import { randomUUID } from 'node:crypto'
 import type { Consumer, EachBatchPayload, Kafka, KafkaMessage, PartitionAssigner } from 'kafkajs'
 import kafkajs from 'kafkajs'
-import type { Clock } from '../../connector.ts'
-import { ConnectorError } from '../../errors.ts'
-import { lostPosition } from '../position.ts'
+import type { Clock } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
+import { lostPosition } from '../log/log.ts'
 import { kafkaError } from './error.ts'
-import type { KafkaSettings } from './settings.ts'
+import type { ClusterSettings } from './settings.ts'
 
 const { AssignerProtocol } = kafkajs
 
 export interface TailOptions {
   readonly kafka: Kafka
-  readonly settings: KafkaSettings
+  readonly settings: ClusterSettings
   readonly clock: Clock
   /** Next offset by topic of one partition. Not empty. */
   readonly from: ReadonlyMap<string, number>

@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import type { Kafka } from 'kafkajs'
-import { ConnectorError } from '../../errors.ts'
+import { ConnectorError } from '../errors.ts'
 
 /** What the broker gave a producer. The client's own 64-bit number, handed back to it as it came. */
 export interface ProducerId {

@@ -1,8 +1,8 @@
 /** Topics of a cluster: making them as declared, and asking for their ends. */
 import type { ITopicConfig } from 'kafkajs'
-import type { TopicEnds } from '../log.ts'
+import type { TopicEnds } from '../log/log.ts'
 import type { Admins } from './admins.ts'
-import type { KafkaSettings } from './settings.ts'
+import type { ClusterSettings } from './settings.ts'
 
 export interface WantedTopic {
   readonly topic: string
@@ -13,7 +13,7 @@ export interface WantedTopic {
 /** Makes those that are not there; what another process makes at the same time is as good. */
 export async function makeTopics(
   admins: Admins,
-  { replicationFactor }: KafkaSettings,
+  { replicationFactor }: ClusterSettings,
   wanted: readonly WantedTopic[],
 ): Promise<void> {
   if (wanted.length === 0) return
