@@ -1,9 +1,11 @@
 /** Every connector: one import and one line each. */
 import type { Sink, Source } from '../core/connector.ts'
 import { elasticsearch } from './elasticsearch/sink.ts'
+import { file } from './file/sink.ts'
 import { generate } from './generate/source.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgres } from './postgres/source.ts'
+import { s3 } from './s3/sink.ts'
 import { sqlite } from './sqlite/sink.ts'
 import { stdout } from './stdout/sink.ts'
 
@@ -13,5 +15,12 @@ const byName = <T extends { readonly name: string }>(list: readonly T[]): Readon
 export const connectors = {
   // The config's type is known to each connector alone; whoever opens one hands it what its own zod schema gave.
   sources: byName<Source>([generate as unknown as Source, postgres as unknown as Source]),
-  sinks: byName<Sink>([elasticsearch, opensearch, sqlite as unknown as Sink, stdout as unknown as Sink]),
+  sinks: byName<Sink>([
+    elasticsearch,
+    file,
+    opensearch,
+    s3,
+    sqlite as unknown as Sink,
+    stdout as unknown as Sink,
+  ]),
 } as const

@@ -1,0 +1,11 @@
+import { file } from '../../../connectors/file/sink.ts'
+import { definitionConformance } from '../../conform/definition.ts'
+import { appendingSinkConformance } from '../../conform/sink.ts'
+import { fileTarget, kitTarget } from '../object/objects.ts'
+
+definitionConformance(file)
+appendingSinkConformance({
+  name: 'file',
+  target: async () => kitTarget(fileTarget()),
+  bad: good => ({ ...good, after: '{"id":5,"name":' }),
+})
