@@ -45,7 +45,7 @@ export function missingForS3(): string | null {
 
 function folder(): string {
   const hash = createHash('sha256').update(JSON.stringify([LAYOUT, VERSION]))
-  for (const text of textsOf(SOURCES)) hash.update(text)
+  for (const text of textsOf(join(SOURCES, 'pom.xml'))) hash.update(text)
   return join(CACHE, `s3proxy-${VERSION}-${hash.digest('hex').slice(0, 12)}`)
 }
 
