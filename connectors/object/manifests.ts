@@ -81,13 +81,11 @@ export async function claim(store: ObjectStore, context: Context): Promise<Manif
     throw new Fenced(`${task} has a newer owner, epoch ${manifest.epoch}`, manifest.epoch)
   const found: Standing = { position: manifest?.position ?? null, announced: manifest?.announced ?? null }
   let number = last === undefined ? 0 : numberOf(last)
-  const stale = names.slice(0, 1 - KEPT)
   const next = async (standing: Standing) => {
     await create(store, context, number + 1, standing)
     number++
-    await removeOld(store, context, stale)
-    stale.push(nameOf(task, number - 1))
-    stale.splice(0, Math.max(0, stale.length - KEPT + 1))
+    names.push(nameOf(task, number))
+    await removeOld(store, context, names)
   }
   await next(found)
   return { found, next }
@@ -138,10 +136,10 @@ async function create(
   throw new Fenced(`${task} has a newer owner, epoch ${newer}: ${higher} in ${store.name}`, newer)
 }
 
-/** In order, so that what is left is without gaps. One that stays does no harm, and the next owner removes it. */
-async function removeOld(store: ObjectStore, { task, log }: Context, stale: string[]): Promise<void> {
+/** In order, so that what is left is without gaps. One that stays does no harm, and is removed by a later look. */
+async function removeOld(store: ObjectStore, { task, log }: Context, names: string[]): Promise<void> {
   try {
-    for (const name of stale.splice(0, Math.max(0, stale.length - KEPT + 1))) await store.remove(name)
+    for (; names.length > KEPT; names.shift()) await store.remove(names[0]!)
   } catch (error) {
     log.warn({ task }, `an old manifest in ${store.name} stays: ${asConnectorError(error).message}`)
   }
