@@ -136,7 +136,10 @@ export const shared = {
   }),
   path: z
     .string()
-    .regex(/^[^/].*[^/]$/s, 'must not begin or end with /')
+    .regex(
+      /^(?!\/|_millrace)(?!.*(?:^|\/)\.\.?(?:\/|$)).*[^/]$/s,
+      'must not begin or end with /, nor with _millrace, nor hold . or .. as a folder',
+    )
     .default('${topic}/${partition}')
     .meta({
       title: 'Path',

@@ -3,6 +3,7 @@ import { s3 } from '../../../connectors/s3/sink.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { appendingSinkConformance } from '../../conform/sink.ts'
 import { missingForS3, type S3Server, startS3 } from '../../servers/s3.ts'
+import { objectCases } from '../object/cases.ts'
 import { kitTarget } from '../object/objects.ts'
 import { bucketTarget } from './bucket.ts'
 
@@ -21,4 +22,6 @@ describe.skipIf(missing !== null)(missing ?? 'on a real server', () => {
     target: async () => kitTarget(bucketTarget(server)),
     bad: good => ({ ...good, after: '{"id":5,"name":' }),
   })
+
+  describe('s3: objects', () => objectCases(() => bucketTarget(server)))
 })
