@@ -1,11 +1,13 @@
 /** Every connector: one import and one line each. */
 import type { Sink, Source } from '../core/connector.ts'
 import { elasticsearch } from './elasticsearch/sink.ts'
+import { file } from './file/sink.ts'
 import { generate } from './generate/source.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgres } from './postgres/source.ts'
 import { redis } from './redis/sink.ts'
 import { redisStreams } from './redis/source.ts'
+import { s3 } from './s3/sink.ts'
 import { sqlite } from './sqlite/sink.ts'
 import { stdout } from './stdout/sink.ts'
 
@@ -21,8 +23,10 @@ export const connectors = {
   ]),
   sinks: byName<Sink>([
     elasticsearch,
+    file,
     opensearch,
     redis as unknown as Sink,
+    s3,
     sqlite as unknown as Sink,
     stdout as unknown as Sink,
   ]),

@@ -32,19 +32,24 @@ export interface Rejected<R extends ChangeRecord = LogRecord> {
 
 /** Iterating pulls: the writer sets the pace. Ends when exhausted or when the context's signal aborts. One iteration only. */
 export interface Reader<R extends ChangeRecord = LogRecord> extends AsyncIterable<Batch<R>>, AsyncDisposable {
-  /** Called by the pump after each write: all up to here is durable, the upstream may forget it. Never ahead of the writes. */
+  /** Called by the pump when more is durable: all up to here is, the upstream may forget it. Never ahead of the writes. */
   commit?(offset: Offset): Promise<void>
 }
 
 export interface Writer<R extends ChangeRecord = LogRecord> extends AsyncDisposable {
   /**
-   * Durable when it resolves. The same batch twice = once; old after newer = nothing. Never called twice at once.
+   * Durable when it resolves (but see `durable`). The same batch twice = once; old after newer = nothing. Never called twice at once.
    * With `position`: writes all and the offset, or nothing (then it returns the bad ones, as they were read, P1).
    * Without: may have written the good ones. Throws Fenced when a newer owner wrote.
    */
   write(batch: Batch<R>): Promise<readonly Rejected<R>[]>
   /** The offset kept with the data, in one transaction, compared-and-set on the previous one (P2). Called once, before the first write. */
   position?(): Promise<Offset | null>
+  /**
+   * Of a writer that gathers over batches: the offset up to which all is durable, of a batch it was given or of `position`; null: nothing
+   * since it was opened. Then `write` only promises that it has the batch. Absent: all that was written is durable.
+   */
+  durable?(): Offset | null
   /** The highest version it holds for this pipeline (V3); 0: none. */
   highest?(): Promise<number>
 }
@@ -158,6 +163,8 @@ export interface Sink<C extends z.ZodObject = z.ZodObject> extends Connector<C> 
   keyed(config: z.output<C>): boolean
   /** How much it is best handed at once; less comes when less is there. Default: the log's. */
   readonly batch?: { readonly records: number; readonly bytes: number }
+  /** It gathers: while its log is silent it is written an empty batch so often, at which it may flush. */
+  readonly tickMs?: number
   /** Where rows of this table go: `plan` refuses two tables that meet in one target (V6). */
   target?(config: z.output<C>, table: Table): string
   /** Looks, changes nothing: what will be made. Throws `config` for what can never work (a routing by a column that may change). */

@@ -4,10 +4,25 @@
 import type { Batch, Clock, Offset, Reader, Writer } from './connector.ts'
 import type { ChangeRecord } from './record.ts'
 
-/** Tells `seen` each batch that was written and let go. Rests on the pump calling `commit` after the write of each batch. */
+/**
+ * Another `write` before the same writer. What a writer has beside it (position, durable, highest) is part of its type, so the wrapper
+ * has each exactly when the inner one has it.
+ */
+export function rewritten<R extends ChangeRecord>(writer: Writer<R>, write: Writer<R>['write']): Writer<R> {
+  const outer: Writer<R> = { write, [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose]() }
+  if (writer.position) outer.position = () => writer.position!()
+  if (writer.durable) outer.durable = () => writer.durable!()
+  if (writer.highest) outer.highest = () => writer.highest!()
+  return outer
+}
+
+/**
+ * Tells `seen` each batch with which more became durable, and up to where. Rests on the pump calling `commit` after the write of such a
+ * batch.
+ */
 export function observed<R extends ChangeRecord>(
   reader: Reader<R>,
-  seen: (batch: Batch<R>) => void,
+  seen: (batch: Batch<R>, durable: Offset) => void,
 ): Reader<R> {
   let current: Batch<R> | undefined
   return {
@@ -19,7 +34,7 @@ export function observed<R extends ChangeRecord>(
     },
     async commit(offset: Offset) {
       await reader.commit?.(offset)
-      if (current) seen(current)
+      if (current) seen(current, offset)
     },
     [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
   }
@@ -31,19 +46,12 @@ export function timed<R extends ChangeRecord>(
   clock: Clock,
   measured: (records: number, ms: number) => void,
 ): Writer<R> {
-  const timedWriter: Writer<R> = {
-    async write(batch) {
-      const from = clock.monotonicMs()
-      const rejected = await writer.write(batch)
-      measured(batch.records.length - rejected.length, clock.monotonicMs() - from)
-      return rejected
-    },
-    [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
-  }
-  // Whether a writer has a position is part of its type, so the wrapper has one exactly when the inner one has.
-  if (writer.position) timedWriter.position = () => writer.position!()
-  if (writer.highest) timedWriter.highest = () => writer.highest!()
-  return timedWriter
+  return rewritten(writer, async batch => {
+    const from = clock.monotonicMs()
+    const rejected = await writer.write(batch)
+    measured(batch.records.length - rejected.length, clock.monotonicMs() - from)
+    return rejected
+  })
 }
 
 /** From so many records on there is a backlog, and reading ahead pays; a smaller batch grows while the one before is written. */
@@ -76,4 +84,49 @@ export function prefetched<R extends ChangeRecord>(reader: Reader<R>): Reader<R>
   }
   if (reader.commit) ahead.commit = offset => reader.commit!(offset)
   return ahead
+}
+
+/**
+ * While the log is silent, a batch without records every `ms`: a writer that gathers then looks at its clock, and what fails there fails
+ * the task as any write does, which a timer inside the writer could not.
+ */
+export function ticking<R extends ChangeRecord>(reader: Reader<R>, clock: Clock, ms: number): Reader<R> {
+  const ticks: Reader<R> = {
+    async *[Symbol.asyncIterator]() {
+      const batches = reader[Symbol.asyncIterator]()
+      let next: Promise<IteratorResult<Batch<R>>> | null = null
+      let last: Offset | null = null
+      try {
+        for (;;) {
+          next ??= batches.next()
+          const result: IteratorResult<Batch<R>> | null =
+            last === null ? await next : await orSilence(next, clock, ms)
+          if (result === null) {
+            yield { records: [], offset: last! }
+            continue
+          }
+          next = null
+          if (result.done) return
+          last = (result.value as Batch<R>).offset
+          yield result.value
+        }
+      } finally {
+        next?.catch(() => {}) // whoever left us has another reason to end
+        void batches.return?.().catch(() => {}) // as in `prefetched`
+      }
+    },
+    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+  }
+  if (reader.commit) ticks.commit = offset => reader.commit!(offset)
+  return ticks
+}
+
+/** null: `ms` have passed first. */
+async function orSilence<T>(next: Promise<T>, clock: Clock, ms: number): Promise<T | null> {
+  const over = new AbortController()
+  try {
+    return await Promise.race([next, clock.sleep(ms, over.signal).then(() => null)])
+  } finally {
+    over.abort()
+  }
 }

@@ -30,6 +30,7 @@ export async function pump<R extends ChangeRecord>(
   progress: Progress,
   dead: DeadLetters<R>,
 ): Promise<void> {
+  let told: Offset | null = null
   for await (const batch of reader) {
     let left = batch
     for (;;) {
@@ -39,8 +40,11 @@ export async function pump<R extends ChangeRecord>(
       if (!writer.position) break // it wrote the good ones
       left = without(left, rejected) // it wrote nothing: again, without the bad ones
     }
-    if (!writer.position) await progress.save(batch.offset)
-    await reader.commit?.(batch.offset) // only now may the upstream forget
+    const durable: Offset | null = writer.durable ? writer.durable() : batch.offset
+    if (writer.durable && (durable === null || durable === told)) continue // it gathers: nothing more is durable
+    told = durable
+    if (!writer.position) await progress.save(durable!)
+    await reader.commit?.(durable!) // only now may the upstream forget
   }
 }
 

@@ -1,5 +1,6 @@
 /** A sink that takes a part: records of other tables pass it by, the offset moves on. */
 import type { Writer } from '../connector.ts'
+import { rewritten } from '../flow.ts'
 
 /** `tables`: "schema.table", with `*`. */
 export function only(writer: Writer, tables: readonly string[]): Writer {
@@ -12,17 +13,12 @@ export function only(writer: Writer, tables: readonly string[]): Writer {
           .join('.*')}$`,
       ),
   )
-  const chosen: Writer = {
-    write: batch =>
-      writer.write({
-        ...batch,
-        records: batch.records.filter(({ table }) =>
-          patterns.some(one => one.test(`${table.schema}.${table.name}`)),
-        ),
-      }),
-    [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
-  }
-  if (writer.position) chosen.position = () => writer.position!()
-  if (writer.highest) chosen.highest = () => writer.highest!()
-  return chosen
+  return rewritten(writer, batch =>
+    writer.write({
+      ...batch,
+      records: batch.records.filter(({ table }) =>
+        patterns.some(one => one.test(`${table.schema}.${table.name}`)),
+      ),
+    }),
+  )
 }

@@ -3,7 +3,7 @@
  * for. A pipeline that fails never stops another: each has its own tasks, and nothing here throws out of a running one.
  */
 import { setMaxListeners } from 'node:events'
-import type { Batch, Clock, Log } from '../connector.ts'
+import type { Clock, Log } from '../connector.ts'
 import type { ChangeLog, EntryLog, LogOffset, TopicEnds } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
 import { tasksOf } from '../pipeline/plan.ts'
@@ -174,8 +174,8 @@ function startSink(running: Running, sink: ParsedSink, partition: number): Task 
   const task = startTask<LogRecord>({
     ...taskOptions(running, name),
     open: context => openSink(running.parts, sink, partition, context),
-    seen: (batch: Batch) => {
-      running.positions.set(name, batch.offset as unknown as LogOffset)
+    seen: (_, durable) => {
+      running.positions.set(name, durable as unknown as LogOffset)
       look(running)
     },
   })

@@ -1,6 +1,6 @@
 /** How the tasks of a pipeline are opened: reader, writer, progress and dead letters of each. Whoever runs them says where. */
 import type { Clock, Context, Log, Reader, Sink, Source, Writer } from '../connector.ts'
-import { prefetched } from '../flow.ts'
+import { prefetched, ticking } from '../flow.ts'
 import type { LogOffset } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
@@ -66,7 +66,7 @@ export async function openSink(
   partition: number,
   context: Context,
 ): Promise<Opened<LogRecord>> {
-  const { logs, isDetached, resumed } = parts
+  const { logs, clock, isDetached, resumed } = parts
   if (isDetached(context.task)) throw detachedError(context.task) // before the sink is asked for anything
   const inner = await (sink.connector as Sink).open(sink.config as never, context)
   const changed = sink.transforms.length > 0 ? transformed<LogRecord>(inner, sink.transforms) : inner
@@ -77,7 +77,7 @@ export async function openSink(
     async () => {
       const from = await resumeAt(writer, progress)
       resumed(context.task, from as unknown as LogOffset | null)
-      const { batch } = sink.connector as Sink
+      const { batch, tickMs } = sink.connector as Sink
       const reader = await logs.changes.reader({
         consumer: context.task,
         partition,
@@ -86,8 +86,9 @@ export async function openSink(
         ...(batch ? { maxRecords: batch.records, maxBytes: batch.bytes } : {}),
       })
       // Who names a batch waits for somebody else while it is written.
+      const ahead = batch ? prefetched(reader) : reader
       return {
-        reader: batch ? prefetched(reader) : reader,
+        reader: tickMs ? ticking(ahead, clock, tickMs) : ahead,
         progress,
         dead: letters<LogRecord>(parts, sink.name),
       }

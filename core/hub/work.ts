@@ -5,7 +5,7 @@
  *   take ─▶ parse ─▶ logs of the pipeline (shared by its tasks here) ─▶ attempt ─▶ give back: at once, after a backoff, or parked
  */
 import { setMaxListeners } from 'node:events'
-import type { Batch, Clock, Log } from '../connector.ts'
+import type { Clock, Log } from '../connector.ts'
 import { asConnectorError, ConnectorError } from '../errors.ts'
 import type { LogOffset } from '../log/log.ts'
 import { tasksOf } from '../pipeline/plan.ts'
@@ -219,8 +219,8 @@ function start(
     {
       ...shared,
       open: context => openSink(parts, own.sink, own.partition, context),
-      seen(batch: Batch) {
-        seen.position = batch.offset as unknown as LogOffset
+      seen(_, durable) {
+        seen.position = durable as unknown as LogOffset
       },
     },
     lease,

@@ -4,6 +4,7 @@
  */
 import type { Batch, Rejected, Writer } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
+import { rewritten } from '../flow.ts'
 import type { ChangeRecord } from '../record.ts'
 import { drop } from './drop.ts'
 import { mask } from './mask.ts'
@@ -19,20 +20,14 @@ export const transforms: ReadonlyMap<string, Transform> = new Map(
 
 /** `steps` in order, before `writer`. Has a position exactly when `writer` has one. */
 export function transformed<R extends ChangeRecord>(writer: Writer<R>, steps: readonly Step[]): Writer<R> {
-  const wrapped: Writer<R> = {
-    async write(batch) {
-      const { records, rejected, asRead } = applied(batch, steps)
-      // A writer with a position writes all and the offset, or nothing (P1): the pump comes again without these.
-      if (rejected.length > 0 && writer.position) return rejected
-      const refused = await writer.write(asRead.size + rejected.length === 0 ? batch : { ...batch, records })
-      if (refused.length === 0) return rejected
-      return [...rejected, ...refused.map(one => ({ ...one, record: asRead.get(one.record) ?? one.record }))]
-    },
-    [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
-  }
-  if (writer.position) wrapped.position = () => writer.position!()
-  if (writer.highest) wrapped.highest = () => writer.highest!()
-  return wrapped
+  return rewritten(writer, async batch => {
+    const { records, rejected, asRead } = applied(batch, steps)
+    // A writer with a position writes all and the offset, or nothing (P1): the pump comes again without these.
+    if (rejected.length > 0 && writer.position) return rejected
+    const refused = await writer.write(asRead.size + rejected.length === 0 ? batch : { ...batch, records })
+    if (refused.length === 0) return rejected
+    return [...rejected, ...refused.map(one => ({ ...one, record: asRead.get(one.record) ?? one.record }))]
+  })
 }
 
 interface Applied<R extends ChangeRecord> {

@@ -14,7 +14,7 @@
  *   every state ──signal──▶ stopped
  */
 import { setMaxListeners } from 'node:events'
-import type { Batch, Clock, Context, Log, Reader, Writer } from '../connector.ts'
+import type { Batch, Clock, Context, Log, Offset, Reader, Writer } from '../connector.ts'
 import { asConnectorError, type ConnectorError, Fenced, POLICY } from '../errors.ts'
 import { observed, timed } from '../flow.ts'
 import { type DeadLetters, type Progress, pump } from '../pump.ts'
@@ -43,8 +43,8 @@ export interface AttemptOptions<R extends ChangeRecord> {
   readonly retry: Retry
   readonly signal: AbortSignal
   open(context: Context): Promise<Opened<R>>
-  /** Each batch that was written and let go. */
-  seen?(batch: Batch<R>): void
+  /** Each batch with which more became durable, and up to where. */
+  seen?(batch: Batch<R>, durable: Offset): void
 }
 
 export interface TaskOptions<R extends ChangeRecord> extends AttemptOptions<R> {
@@ -212,7 +212,7 @@ function pumpOnce<R extends ChangeRecord>(
     metrics.add('batches', 1)
     metrics.set('write_ms', ms)
   })
-  const watched = observed(reader, batch => {
+  const watched = observed(reader, (batch, durable) => {
     run.failures = 0
     run.error = null
     const last = batch.records.at(-1)
@@ -222,7 +222,7 @@ function pumpOnce<R extends ChangeRecord>(
       metrics.set('latency_ms', Math.max(0, nowMs - last.commitMs))
     }
     metrics.set('moved_ms', nowMs)
-    seen?.(batch)
+    seen?.(batch, durable)
   })
   return pump(watched, measured, progress, dead)
 }

@@ -85,32 +85,65 @@ export const batchOf = (records: readonly LogRecord[], next = (records.at(-1)?.o
 
 const nameOf = (held: Held | undefined): unknown => (held?.document as { name?: unknown } | undefined)?.name
 
-export function keyedSinkConformance(kit: SinkKit): void {
-  describe(`${kit.name}: keyed sink`, () => {
-    let target: SinkTarget
-    let writers: Writer[]
-    let handles: number
-    const open = async (over: Partial<Context> = {}): Promise<Writer> => {
+/** A target for each test of a kit, whose writers are closed after it; none may leave a handle open. */
+function targets(kit: SinkKit) {
+  let target: SinkTarget
+  let writers: Writer[]
+  let handles: number
+  beforeEach(async () => {
+    handles = process.getActiveResourcesInfo().length
+    target = await kit.target()
+    writers = []
+  })
+  afterEach(async () => {
+    for (const writer of writers) await writer[Symbol.asyncDispose]()
+    await target[Symbol.asyncDispose]()
+    await new Promise(resolve => setTimeout(resolve, 5))
+    expect(process.getActiveResourcesInfo().length, 'no handle is left open').toBeLessThanOrEqual(handles + 1)
+  })
+  return {
+    target: () => target,
+    async open(over: Partial<Context> = {}): Promise<Writer> {
       const writer = await target.open(testContext(over))
       writers.push(writer)
       return writer
-    }
-    const versions = async () =>
-      Object.fromEntries([...(await target.rows())].map(([id, held]) => [id, held.version]))
+    },
+  }
+}
 
-    beforeEach(async () => {
-      handles = process.getActiveResourcesInfo().length
-      target = await kit.target()
-      writers = []
+/** Sinks that append, and keep their position with the data; `rows` are of the last record of each id. Flushed at each write. */
+export function appendingSinkConformance(kit: SinkKit): void {
+  describe(`${kit.name}: appending sink`, () => {
+    const { target, open } = targets(kit)
+
+    it('takes the same batch twice as once, and nothing older behind something newer', async () => {
+      const writer = await open()
+      const batch = batchOf([recordOf({ id: 1, version: 10 }), recordOf({ id: 2, version: 11 })])
+      await writer.write(batch)
+      await writer.write(batch)
+      await writer.write(batchOf([recordOf({ id: 3, version: 9 })]))
+      expect([...(await target().rows()).keys()]).toEqual(['1', '2'])
     })
-    afterEach(async () => {
-      for (const writer of writers) await writer[Symbol.asyncDispose]()
-      await target[Symbol.asyncDispose]()
-      await new Promise(resolve => setTimeout(resolve, 5))
-      expect(process.getActiveResourcesInfo().length, 'no handle is left open').toBeLessThanOrEqual(
-        handles + 1,
-      )
+
+    it('says what is durable: nothing before the first write, and its offset behind it', async () => {
+      const writer = await open()
+      expect(writer.durable?.()).toBeNull()
+      const batch = batchOf([recordOf({ id: 1, version: 10 })])
+      await writer.write(batch)
+      expect(writer.durable?.()).toEqual(batch.offset)
     })
+
+    leaseTests(open, target)
+    badTests(kit, open, target)
+    positionTests(open, target)
+  })
+}
+
+export function keyedSinkConformance(kit: SinkKit): void {
+  describe(`${kit.name}: keyed sink`, () => {
+    const { target, open } = targets(kit)
+    const versions = async () =>
+      Object.fromEntries([...(await target().rows())].map(([id, held]) => [id, held.version]))
 
     it('writes inserts, updates and deletes, the last of a key winning inside a batch', async () => {
       const writer = await open()
@@ -124,7 +157,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
       ]
       expect(await writer.write(batchOf(batch))).toEqual([])
       expect(await versions()).toEqual({ 1: 12, 3: 15 })
-      const rows = await target.rows()
+      const rows = await target().rows()
       expect(nameOf(rows.get('1'))).toBe('b')
       expect(rows.get('1')?.origin).toBe(`${TOPIC}/0`)
     })
@@ -133,9 +166,9 @@ export function keyedSinkConformance(kit: SinkKit): void {
       const writer = await open()
       const batch = batchOf([recordOf({ id: 1, version: 10 }), recordOf({ op: 'd', id: 2, version: 11 })])
       await writer.write(batch)
-      const before = await target.rows()
+      const before = await target().rows()
       await writer.write(batch)
-      expect(await target.rows()).toEqual(before)
+      expect(await target().rows()).toEqual(before)
     })
 
     it('lets nothing older in behind something newer (V4)', async () => {
@@ -143,7 +176,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
       await writer.write(batchOf([recordOf({ id: 1, name: 'new', version: 20 })]))
       await writer.write(batchOf([recordOf({ id: 1, name: 'old', version: 10 })]))
       await writer.write(batchOf([recordOf({ op: 'd', id: 1, version: 15 })]))
-      expect(nameOf((await target.rows()).get('1'))).toBe('new')
+      expect(nameOf((await target().rows()).get('1'))).toBe('new')
       expect(await versions()).toEqual({ 1: 20 })
     })
 
@@ -184,8 +217,8 @@ export function keyedSinkConformance(kit: SinkKit): void {
       await writer.write(
         batchOf([{ ...cut, op: 'c', key: '{"id":2}', after: '{"id":2}', version: 7, offset: 7 }]),
       )
-      expect((await target.rows()).has('2')).toBe(false)
-      expect(nameOf((await target.rows()).get('1'))).toBe('whole')
+      expect((await target().rows()).has('2')).toBe(false)
+      expect(nameOf((await target().rows()).get('1'))).toBe('whole')
     })
 
     it('keeps nasty values', async () => {
@@ -204,7 +237,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
       ]
       const records = nasty.map((name, i) => recordOf({ id: i + 1, name, version: i + 1 }))
       await writer.write(batchOf(records))
-      const rows = await target.rows()
+      const rows = await target().rows()
       for (const [i, name] of nasty.entries())
         expect(nameOf(rows.get(String(i + 1))), `value ${i}`).toBe(name)
       await writer.write(
@@ -212,7 +245,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
           recordOf({ id: 99, row: '{"id":9223372036854775807,"name":null,"price":"NaN"}', version: 100 }),
         ]),
       )
-      expect((await target.rows()).has('99')).toBe(true)
+      expect((await target().rows()).has('99')).toBe(true)
     })
 
     it('keeps numeric columns as numbers with all digits, and says its highest version (V3)', async () => {
@@ -223,40 +256,46 @@ export function keyedSinkConformance(kit: SinkKit): void {
           recordOf({ id: 1, row: '{"id":1,"name":"a","price":"12345678901234567890.10"}', version: 7 }),
         ]),
       )
-      expect((await target.rows()).get('1')?.document).toMatchObject({
+      expect((await target().rows()).get('1')?.document).toMatchObject({
         price: Number('12345678901234567890.10'),
       })
       expect(await writer.highest?.()).toBe(7)
     })
 
-    it('writes nothing once its lease has run out (L1)', async () => {
-      let deadline = Number.POSITIVE_INFINITY
-      const writer = await open({ deadlineMs: () => deadline })
-      deadline = 0
-      await expect(writer.write(batchOf([recordOf({ version: 1 })]))).rejects.toThrow(Fenced)
-      expect((await target.rows()).size).toBe(0)
-    })
+    leaseTests(open, target)
+    badTests(kit, open, target)
+    positionTests(open, target)
+  })
+}
 
-    if (kit.bad) {
-      const bad = kit.bad
-      it('names the one bad record among good ones, as it was read, and loses none of the good (P1)', async () => {
-        const writer = await open()
-        const records = [1, 2, 3, 4].map(id => recordOf({ id, version: id }))
-        const broken = bad(recordOf({ id: 5, version: 5 }))
-        const batch = batchOf([records[0]!, records[1]!, broken, records[2]!, records[3]!], 6)
-        const rejected = await writer.write(batch)
-        expect(rejected.map(one => one.record)).toEqual([broken])
-        expect(rejected[0]!.record, 'the very object').toBe(broken)
-        expect(rejected[0]!.error.kind).toBe('data')
-        if (writer.position) {
-          expect((await target.rows()).size, 'a position() writer wrote nothing').toBe(0)
-          expect(await writer.write({ ...batch, records })).toEqual([])
-        }
-        expect(Object.keys(await versions())).toEqual(['1', '2', '3', '4'])
-      })
+type Open = (over?: Partial<Context>) => Promise<Writer>
+
+function leaseTests(open: Open, target: () => SinkTarget): void {
+  it('writes nothing once its lease has run out (L1)', async () => {
+    let deadline = Number.POSITIVE_INFINITY
+    const writer = await open({ deadlineMs: () => deadline })
+    deadline = 0
+    await expect(writer.write(batchOf([recordOf({ version: 1 })]))).rejects.toThrow(Fenced)
+    expect((await target().rows()).size).toBe(0)
+  })
+}
+
+function badTests({ bad }: SinkKit, open: Open, target: () => SinkTarget): void {
+  if (!bad) return
+  it('names the one bad record among good ones, as it was read, and loses none of the good (P1)', async () => {
+    const writer = await open()
+    const records = [1, 2, 3, 4].map(id => recordOf({ id, version: id }))
+    const broken = bad(recordOf({ id: 5, version: 5 }))
+    const batch = batchOf([records[0]!, records[1]!, broken, records[2]!, records[3]!], 6)
+    const rejected = await writer.write(batch)
+    expect(rejected.map(one => one.record)).toEqual([broken])
+    expect(rejected[0]!.record, 'the very object').toBe(broken)
+    expect(rejected[0]!.error.kind).toBe('data')
+    if (writer.position) {
+      expect((await target().rows()).size, 'a position() writer wrote nothing').toBe(0)
+      expect(await writer.write({ ...batch, records })).toEqual([])
     }
-
-    positionTests(open, () => target)
+    expect([...(await target().rows()).keys()]).toEqual(['1', '2', '3', '4'])
   })
 }
 

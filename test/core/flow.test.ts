@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch, Reader } from '../../core/connector.ts'
-import { prefetched } from '../../core/flow.ts'
+import type { Batch, Offset, Reader, Writer } from '../../core/connector.ts'
+import { prefetched, ticking } from '../../core/flow.ts'
+import { pump } from '../../core/pump.ts'
+import { realClock } from '../../core/worker/clock.ts'
 import { batchOf, recordOf } from '../conform/sink.ts'
 
 const large = (from: number): Batch =>
@@ -90,4 +92,71 @@ describe('reading ahead', () => {
     ).rejects.toThrow('the log is damaged')
     expect(batches).toBe(1)
   })
+})
+
+describe('a writer that gathers', () => {
+  it('is written an empty batch with the last offset while the log is silent, and none before its first batch', async () => {
+    const { reader, end } = reading([small(1), small(2)])
+    const found: Batch[] = []
+    for await (const batch of ticking(reader, realClock, 5)) {
+      found.push(batch)
+      if (found.length === 5) end()
+      if (found.length > 20) throw new Error('it never ended')
+    }
+    expect(found.slice(0, 2)).toEqual([small(1), small(2)])
+    expect(found.length).toBeGreaterThanOrEqual(5)
+    for (const tick of found.slice(2)) expect(tick).toEqual({ records: [], offset: small(2).offset })
+    let isEarly = false
+    const silent = reading([])
+    setTimeout(silent.end, 30)
+    for await (const _ of ticking(silent.reader, realClock, 1)) isEarly = true
+    expect(isEarly).toBe(false)
+  })
+
+  it('ends with its reader, hands on what it met, and leaves at once', async () => {
+    const failing: Reader = {
+      // biome-ignore lint/correctness/useYield: it fails before
+      async *[Symbol.asyncIterator]() {
+        throw new Error('the log is damaged')
+      },
+      async [Symbol.asyncDispose]() {},
+    }
+    await expect(
+      (async () => {
+        for await (const _ of ticking(failing, realClock, 5));
+      })(),
+    ).rejects.toThrow('the log is damaged')
+    const { reader, state, end } = reading([small(1)])
+    for await (const batch of ticking(reader, realClock, 5)) if (batch.records.length === 0) break
+    end()
+    await settled()
+    await settled()
+    expect(state.isOver).toBe(true)
+  })
+
+  it.each([true, false])(
+    'is let go up to what is durable, each time once (position: %s)',
+    async hasPosition => {
+      const { reader, state, end } = reading([small(1), small(2), small(3), small(4)])
+      end()
+      const saved: Offset[] = []
+      let durable: Offset | null = null
+      const gathered: Offset[] = []
+      const writer: Writer = {
+        async write({ offset }) {
+          gathered.push(offset)
+          if (gathered.length === 2) durable = offset
+          return []
+        },
+        durable: () => durable,
+        async [Symbol.asyncDispose]() {},
+        ...(hasPosition ? { position: async () => null } : {}),
+      }
+      const progress = { load: async () => null, save: async (offset: Offset) => void saved.push(offset) }
+      await pump(reader, writer, progress, { async add() {} })
+      expect(gathered).toHaveLength(4)
+      expect(state.committed).toEqual([small(2).offset])
+      expect(saved).toEqual(hasPosition ? [] : [small(2).offset])
+    },
+  )
 })

@@ -48,6 +48,12 @@ export const MUTANTS: readonly Mutant[] = [
     'left = without(left, rejected) // it wrote nothing: again, without the bad ones',
     'break',
   ),
+  pump(
+    'what a writer only gathered is let go',
+    'writer.durable ? writer.durable() : batch.offset',
+    'batch.offset',
+    { text: 'durable === null || durable === told', by: 'durable === null' },
+  ),
   segments('unsynced frames are served', 'await state.file!.sync()\n', '\n'),
   segments(
     'the name of a new segment is not synced',

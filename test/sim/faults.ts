@@ -68,6 +68,7 @@ export function pausedWriter<R extends ChangeRecord>(
     [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
   }
   if (writer.position) paused.position = () => around(faults, 'position', () => writer.position!())
+  if (writer.durable) paused.durable = () => writer.durable!()
   if (writer.highest) paused.highest = () => writer.highest!()
   return paused
 }

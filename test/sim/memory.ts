@@ -1,5 +1,5 @@
 /** A keyed sink without a position, as Redis or Elasticsearch would be: survives kills, guards by version, keeps tombstones. */
-import { assertLease, type Context, type Writer } from '../../core/connector.ts'
+import { assertLease, type Batch, type Context, type Offset, type Writer } from '../../core/connector.ts'
 import { type LogRecord, originOf } from '../../core/record.ts'
 
 interface Cell {
@@ -42,5 +42,23 @@ export function memoryStore(): MemoryStore {
     }),
     rows: () =>
       new Map([...cells].flatMap(([key, cell]) => (cell.n === null ? [] : [[key, cell.n] as const]))),
+  }
+}
+
+/** Gathers batches and hands them on when `flushes` says so, or when the log is silent. A kill loses what is gathered. */
+export function gathering(writer: Writer, flushes: () => boolean): Writer {
+  let gathered: Batch[] = []
+  let durable: Offset | null = null
+  return {
+    ...writer,
+    async write(batch) {
+      gathered.push(batch)
+      if (batch.records.length > 0 && !flushes()) return []
+      for (const one of gathered) await writer.write(one)
+      gathered = []
+      durable = batch.offset
+      return []
+    },
+    durable: () => durable,
   }
 }

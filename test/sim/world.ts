@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sqlite } from '../../connectors/sqlite/sink.ts'
 import type { Context, Log, Writer } from '../../core/connector.ts'
+import { ticking } from '../../core/flow.ts'
 import { type FileLog, openEntryLog, openFileLog } from '../../core/log/file.ts'
 import type { EntryLog, LogOffset, Retention } from '../../core/log/log.ts'
 import { type Progress, resumeAt } from '../../core/pump.ts'
@@ -36,13 +37,14 @@ import {
   seamlessReader,
 } from './faults.ts'
 import { type LedgerOptions, ledgerOf } from './ledger.ts'
-import { memoryStore } from './memory.ts'
+import { gathering, memoryStore } from './memory.ts'
 import { type Random, randomOf } from './random.ts'
 import { type Life, type Scheduler, schedulerOf } from './scheduler.ts'
 
 export const PIPELINE = 'sim'
 const START_MS = 1_750_000_000_000
 const LEASE_MS = 60
+const TICK_MS = 15
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
 export interface Plan {
@@ -62,12 +64,15 @@ export interface Plan {
   /** The policy at the limit. */
   readonly detaches: boolean
   readonly sinks: readonly ('sqlite' | 'memory')[]
+  /** The memory sink gathers over batches. */
+  readonly gathers: boolean
 }
 
 export function planOf(seed: number, random: Random): Plan {
   // Of a stream of its own, so that the seeds of seeds.txt are what they were; none of those has a limit.
   const later = randomOf(seed + 7_000_120)
   const isLimited = later.chance(0.35)
+  const latest = randomOf(seed + 9_400_301)
   return {
     ledger: {
       seed,
@@ -88,6 +93,7 @@ export function planOf(seed: number, random: Random): Plan {
     limitBytes: isLimited ? later.int(2_000, 6_000) : Number.POSITIVE_INFINITY,
     detaches: isLimited && later.chance(0.5),
     sinks: random.pick([['sqlite'], ['memory'], ['sqlite', 'memory']] as const),
+    gathers: latest.chance(0.4),
   }
 }
 
@@ -330,7 +336,10 @@ async function openSink(
     const opened = inner
     inner = fencedWriter(opened, context, world.owners)
     handles.push({ close: () => void opened[Symbol.asyncDispose]() })
-  } else inner = world.memory.open(context)
+  } else {
+    const memory = world.memory.open(context)
+    inner = world.plan.gathers ? gathering(memory, () => world.random.chance(0.3)) : memory
+  }
   const writer = pausedWriter(inner, faults, true)
   const progress = pausedProgress(stateProgress(state, context), faults)
   const from = await resumeAt(writer, progress)
@@ -345,7 +354,8 @@ async function openSink(
   })
   if (isLate) world.owners.finds.push(`${context.task} is detached, and reads again`)
   const seamless = seamlessReader(opened, context.task, from as LogOffset | null, detached, world.owners)
-  const reader = pausedReader(seamless, faults)
+  const paused = pausedReader(seamless, faults)
+  const reader = inner.durable ? ticking(paused, context.clock, TICK_MS) : paused
   const noted = {
     ...reader,
     [Symbol.asyncIterator]: () => reader[Symbol.asyncIterator](),

@@ -1,0 +1,157 @@
+/**
+ * Columns as typed formats (Parquet, Avro) hold them: from the names of types that tables carry to a few kinds, and from the raw JSON
+ * text of a value to the value. No digit is lost on the way; what a kind cannot hold is refused as `data`.
+ */
+import { ConnectorError } from '../errors.ts'
+import type { Column } from '../record.ts'
+import { plain, splitRow } from '../row.ts'
+
+export type Kind =
+  | 'boolean'
+  | 'int'
+  | 'long'
+  | 'float'
+  | 'double'
+  | 'decimal'
+  | 'string'
+  | 'json'
+  | 'bytes'
+  | 'uuid'
+  | 'date'
+  | 'timestamp'
+  | 'timestamptz'
+
+/** What a `numeric` becomes, whose table does not say how many digits it has. */
+export type Numeric = 'string' | 'double' | { readonly precision: number; readonly scale: number }
+
+export type TypedValue = boolean | number | bigint | string | Buffer | null
+
+export interface TypedColumn {
+  readonly name: string
+  readonly kind: Kind
+  /** Of a decimal. */
+  readonly precision: number
+  readonly scale: number
+  /** Raw JSON text, not null → a number for int, float and date (days), bigint for long, timestamps (µs) and decimal (unscaled). */
+  of(raw: string): TypedValue
+}
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  bool: 'boolean',
+  int2: 'int',
+  int4: 'int',
+  int8: 'long',
+  float4: 'float',
+  float8: 'double',
+  json: 'json',
+  jsonb: 'json',
+  bytea: 'bytes',
+  uuid: 'uuid',
+  date: 'date',
+  timestamp: 'timestamp',
+  timestamptz: 'timestamptz',
+}
+
+/** Kept by identity: records of one shape share their columns. */
+const known = new WeakMap<readonly Column[], Map<string, readonly TypedColumn[]>>()
+
+export function typedColumns(columns: readonly Column[], numeric: Numeric): readonly TypedColumn[] {
+  const byNumeric = known.get(columns) ?? new Map<string, readonly TypedColumn[]>()
+  if (byNumeric.size === 0) known.set(columns, byNumeric)
+  const key = JSON.stringify(numeric)
+  const found = byNumeric.get(key) ?? columns.map(column => typed(column, numeric))
+  byNumeric.set(key, found)
+  return found
+}
+
+function typed({ name, type }: Column, numeric: Numeric): TypedColumn {
+  const { precision, scale } = typeof numeric === 'object' ? numeric : { precision: 0, scale: 0 }
+  const kind = kindOf(type, numeric)
+  const refuse = (raw: string, why: string): never => {
+    throw new ConnectorError('data', `column ${name} (${type}) holds ${raw.slice(0, 60)}, ${why}`)
+  }
+  return { name, kind, precision, scale, of: raw => READ[kind](raw, refuse, precision, scale) }
+}
+
+function kindOf(type: string, numeric: Numeric): Kind {
+  if (type.endsWith('[]')) return 'json'
+  if (type === 'numeric') return typeof numeric === 'object' ? 'decimal' : numeric
+  return KINDS[type] ?? 'string'
+}
+
+type Refuse = (raw: string, why: string) => never
+type Read = (raw: string, refuse: Refuse, precision: number, scale: number) => TypedValue
+
+const number: Read = (raw, refuse) => {
+  const text = plain(raw)
+  const value = Number(text)
+  if (text === '' || (Number.isNaN(value) && text !== 'NaN')) refuse(raw, 'which is no number')
+  return value
+}
+
+const READ: Readonly<Record<Kind, Read>> = {
+  boolean: (raw, refuse) =>
+    raw === 'true' || (raw !== 'false' && refuse(raw, 'which is neither true nor false')),
+  int(raw, refuse) {
+    const value = Number(raw)
+    if ((value | 0) !== value) refuse(raw, 'which is no integer of 32 bits')
+    return value
+  },
+  long(raw, refuse) {
+    const text = plain(raw)
+    if (!/^-?\d{1,19}$/.test(text)) refuse(raw, 'which is no integer of 64 bits')
+    const value = BigInt(text)
+    if (BigInt.asIntN(64, value) !== value) refuse(raw, 'which is no integer of 64 bits')
+    return value
+  },
+  float: number,
+  double: number,
+  decimal: (raw, refuse, precision, scale) => unscaled(raw, refuse, precision, scale),
+  string: raw => plain(raw),
+  json: raw => raw,
+  bytes: raw => Buffer.from(plain(raw), 'base64'),
+  uuid(raw, refuse) {
+    const text = plain(raw)
+    if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) refuse(raw, 'which is no UUID')
+    return text
+  },
+  date(raw, refuse) {
+    const days = Date.parse(plain(raw)) / 86_400_000
+    if (!Number.isInteger(days)) refuse(raw, 'which is no date that the format can hold')
+    return days
+  },
+  timestamp: (raw, refuse) => micros(raw, refuse),
+  timestamptz: (raw, refuse) => micros(raw, refuse),
+}
+
+function unscaled(raw: string, refuse: Refuse, precision: number, scale: number): bigint {
+  const parts = /^(-?)(\d+)(?:\.(\d+))?$/.exec(plain(raw))
+  if (!parts) return refuse(raw, 'which is no decimal number')
+  const fraction = (parts[3] ?? '').replace(/0+$/, '')
+  if (fraction.length > scale) refuse(raw, `and has more than ${scale} digits behind the point`)
+  const digits = `${parts[2]}${fraction.padEnd(scale, '0')}`.replace(/^0+(?=\d)/, '')
+  if (digits.length > precision) refuse(raw, `and has more than ${precision} digits`)
+  return BigInt(parts[1] + digits)
+}
+
+/** A time without zone counts as UTC. Text of up to six digits of a second, as the log holds it. */
+function micros(raw: string, refuse: Refuse): bigint {
+  const text = plain(raw)
+  const point = text.indexOf('.', 19)
+  const end = text.endsWith('Z') ? text.length - 1 : text.length
+  const ms = Date.parse(`${text.slice(0, point < 0 ? end : point)}Z`)
+  if (Number.isNaN(ms)) return refuse(raw, 'which is no time that the format can hold')
+  const fraction = point < 0 ? 0 : Number(text.slice(point + 1, end).padEnd(6, '0'))
+  if (!Number.isInteger(fraction)) refuse(raw, 'which is no time that the format can hold')
+  return BigInt(ms) * 1_000n + BigInt(fraction)
+}
+
+/** The values of a row (JSON text) in the order of `columns`; null for one that it does not have. Throws `data`. */
+export function typedValues(row: string, columns: readonly TypedColumn[]): TypedValue[] {
+  const { names, values } = splitRow(row)
+  return columns.map((column, i) => {
+    const at = names[i] === column.name ? i : names.indexOf(column.name)
+    const raw = at < 0 ? 'null' : values[at]!
+    return raw === 'null' ? null : column.of(raw)
+  })
+}
