@@ -3,6 +3,8 @@ import type { Sink, Source } from '../core/connector.ts'
 import { elasticsearch } from './elasticsearch/sink.ts'
 import { file } from './file/sink.ts'
 import { generate } from './generate/source.ts'
+import { kafka } from './kafka/sink.ts'
+import { kafkaTopics } from './kafka/source.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgres } from './postgres/source.ts'
 import { redis } from './redis/sink.ts'
@@ -18,12 +20,14 @@ export const connectors = {
   // The config's type is known to each connector alone; whoever opens one hands it what its own zod schema gave.
   sources: byName<Source>([
     generate as unknown as Source,
+    kafkaTopics as unknown as Source,
     postgres as unknown as Source,
     redisStreams as unknown as Source,
   ]),
   sinks: byName<Sink>([
     elasticsearch,
     file,
+    kafka as unknown as Sink,
     opensearch,
     redis as unknown as Sink,
     s3,

@@ -2,7 +2,7 @@
  * Rows as JSON text: split into columns (raw JSON text each), put together again, decoded. Contract file: connectors,
  * transforms and logs use it; imports record only. Nothing here turns a number into a double unless asked to (`decodeRow`).
  */
-import type { Json, Table } from './record.ts'
+import type { ChangeRecord, Json, Table } from './record.ts'
 
 /** Columns in order; `values[i]` is the raw JSON text of column `names[i]`. */
 export interface Row {
@@ -101,4 +101,10 @@ export function decodeRow(text: string, table: Table): { [column: string]: Json 
     out[names[i]!] = type === 'int8' && raw !== 'null' ? raw : (JSON.parse(raw) as Json)
   }
   return out
+}
+
+/** A change as the log's value, whose form log/value.ts draws. `version` fills a sweep's own number (below -1, S1). */
+export function encodeValue(record: ChangeRecord, version: number): string {
+  const below = record.below === null ? '' : `,"below":${record.below < 0 ? version : record.below}`
+  return `{"op":"${record.op}","before":${record.before},"after":${record.after},"source":${record.source},"ts_ms":${record.readMs}${below}}`
 }

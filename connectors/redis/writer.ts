@@ -19,6 +19,7 @@ import {
   type Writer,
 } from '../../core/connector.ts'
 import { asConnectorError, ConnectorError, Fenced } from '../../core/errors.ts'
+import { unseen } from '../../core/log/log.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { type Command, type Render, renderer } from './commands.ts'
 import { isKept, isOneSlot, isRow, mayRefuse, problemsOf, type RedisConfig, tagOf } from './config.ts'
@@ -93,9 +94,12 @@ export async function openRedisWriter(
   }
   return {
     ...writer,
-    position: async () => (state.previous === '' ? null : (JSON.parse(state.previous) as Offset)),
+    position: async () => positionOf(state),
   }
 }
+
+const positionOf = ({ previous }: State): Offset | null =>
+  previous === '' ? null : (JSON.parse(previous) as Offset)
 
 function scriptsOf(client: Client): Scripts {
   client.defineCommand('claim', { lua: CLAIM })
@@ -122,7 +126,9 @@ async function write(state: State, batch: Batch): Promise<readonly Rejected[]> {
   const { context, options, tag } = state
   assertLease(context)
   const rejected: Rejected[] = []
-  const rendering = partsOf(state, batch.records, rejected)
+  // Rows have their versions; entries of a stream have nothing by which one could be refused.
+  const records = options.structure === 'stream' ? unseen(batch.records, positionOf(state)) : batch.records
+  const rendering = partsOf(state, records, rejected)
   const parts = mayRefuse(options) ? [...rendering] : rendering
   if (rejected.length > 0) return rejected
   const next = JSON.stringify(batch.offset)

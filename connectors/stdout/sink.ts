@@ -6,15 +6,13 @@ import { z } from 'zod'
 import { assertLease, type Context, defineSink, type Writer } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
 import type { LogRecord } from '../../core/record.ts'
+import { encodeValue } from '../../core/row.ts'
 
 const config = z.strictObject({})
 
 /** The value is the log's; key and value are JSON, not strings of JSON. */
-const lineOf = (r: LogRecord): string => {
-  const below = r.below === null ? '' : `,"below":${r.below}`
-  const value = `{"op":"${r.op}","before":${r.before},"after":${r.after},"source":${r.source},"ts_ms":${r.readMs}${below}}`
-  return `{"topic":${JSON.stringify(r.topic)},"partition":${r.partition},"offset":${r.offset},"version":${r.version},"key":${r.key},"value":${value}}\n`
-}
+const lineOf = (r: LogRecord): string =>
+  `{"topic":${JSON.stringify(r.topic)},"partition":${r.partition},"offset":${r.offset},"version":${r.version},"key":${r.key},"value":${encodeValue(r, r.version)}}\n`
 
 export const stdout = defineSink({
   name: 'stdout',

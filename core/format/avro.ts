@@ -32,10 +32,10 @@ const SCHEMAS: Readonly<Record<Kind, (column: TypedColumn) => unknown>> = {
   timestamptz: logical('long', 'timestamp-micros'),
 }
 
-const nameOf = (text: string): string => text.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=\d|$)/, '_')
+export const nameOf = (text: string): string => text.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=\d|$)/, '_')
 
 /** Names that Avro does not take are changed, two that meet then are numbered. */
-function namesOf(columns: readonly TypedColumn[]): string[] {
+export function namesOf(columns: readonly TypedColumn[]): string[] {
   const taken = new Set<string>()
   return columns.map(({ name }) => {
     const own = nameOf(name)
@@ -85,12 +85,12 @@ export function decimalBytes(value: bigint): Buffer {
 }
 
 /** Values of a union stand under the name of its branch: the library tells bigints from nothing else. */
-const wrapped = (value: TypedValue, branch: string): object | null =>
+export const wrapped = (value: TypedValue, branch: string): object | null =>
   value === null
     ? null
     : { [branch]: branch === 'bytes' && typeof value === 'bigint' ? decimalBytes(value) : value }
 
-function branchOf(kind: Kind): string {
+export function branchOf(kind: Kind): string {
   const schema = SCHEMAS[kind]({ precision: 1, scale: 0 } as TypedColumn)
   return typeof schema === 'string' ? schema : (schema as { type: string }).type
 }
@@ -149,5 +149,5 @@ export async function* avroFile(
   if (count > 0) yield end()
 }
 
-const longs = (schema: unknown): avro.Type | undefined =>
+export const longs = (schema: unknown): avro.Type | undefined =>
   (schema as { type?: string }).type === 'long' || schema === 'long' ? LONG : undefined

@@ -53,8 +53,8 @@ export interface BatchBuilder {
   bytes(): number
   /** How many bytes the batch would have with it, before packing, where that is more than `most`: it was not taken. Else 0. */
   append(
-    key: string,
-    value: string | null,
+    key: string | Buffer,
+    value: string | Buffer | null,
     timestampMs: number,
     headers: readonly Header[],
     most: number,
@@ -97,8 +97,8 @@ export function batchBuilder(topic: string, partition: number, codec: BatchCodec
 
 function append(
   state: State,
-  key: string,
-  value: string | null,
+  key: string | Buffer,
+  value: string | Buffer | null,
   timestampMs: number,
   headers: readonly Header[],
   most: number,
@@ -171,8 +171,8 @@ function finished({ buffer, at, count, firstMs, highestMs }: State, { type, pack
 }
 
 export interface PlainRecord {
-  readonly key: string
-  readonly value: string | null
+  readonly key: string | Buffer
+  readonly value: string | Buffer | null
   readonly timestampMs: number
 }
 
@@ -216,8 +216,12 @@ function writeVarint(buffer: Buffer, value: number, start: number): number {
 /** Short texts of ASCII byte by byte: a call into the runtime costs more. */
 const SHORT = 24
 
-function writeText(buffer: Buffer, text: string, bytes: number, start: number): number {
+function writeText(buffer: Buffer, text: string | Buffer, bytes: number, start: number): number {
   const at = writeVarint(buffer, bytes, start)
+  if (typeof text !== 'string') {
+    text.copy(buffer, at)
+    return at + bytes
+  }
   if (bytes > SHORT || bytes !== text.length) buffer.write(text, at, bytes)
   else for (let i = 0; i < bytes; i++) buffer[at + i] = text.charCodeAt(i)
   return at + bytes

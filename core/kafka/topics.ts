@@ -93,3 +93,15 @@ export async function largestBatches(
     ]),
   )
 }
+
+/** Topic → its partitions. */
+export async function partitionCounts(
+  admins: Admins,
+  topics: readonly string[],
+): Promise<Map<string, number>> {
+  if (topics.length === 0) return new Map()
+  const found = await admins.use(`asking for the partitions of ${topics.join(', ')}`, admin =>
+    admin.fetchTopicMetadata({ topics: [...topics] }),
+  )
+  return new Map(found.topics.map(({ name, partitions }) => [name, partitions.length]))
+}

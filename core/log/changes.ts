@@ -5,11 +5,11 @@
 import { assertLease, type Batch, type Context, type Rejected, type Writer } from '../connector.ts'
 import { Fenced } from '../errors.ts'
 import type { ChangeRecord, Json, Table } from '../record.ts'
+import { encodeValue } from '../row.ts'
 import type { Compression } from './codec.ts'
 import { type BlockBuilder, blockBuilder, putRecord, storedBlock } from './journal.ts'
 import { numbered, refuseFuture, refuseOlder, topicsOf } from './numbering.ts'
 import type { Build, Segments } from './segments.ts'
-import { encodeValue } from './value.ts'
 
 export interface ChangesOptions {
   readonly segments: Segments

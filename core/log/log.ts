@@ -7,7 +7,7 @@
  */
 import type { Context, Offset, Reader, Writer } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
-import type { ChangeRecord, Table } from '../record.ts'
+import type { ChangeRecord, LogRecord, Table } from '../record.ts'
 
 export { COMPRESSIONS, type Compression, missingCompression } from './codec.ts'
 
@@ -106,3 +106,11 @@ const LOST_HINT =
 
 export const lostPosition = (what: string): ConnectorError =>
   new ConnectorError('offset_lost', `the position does not belong to this log: ${what}`, { hint: LOST_HINT })
+
+/** Those of a batch that a writer which keeps its position has not had: whoever only appends must not take one twice. */
+export function unseen(records: readonly LogRecord[], position: Offset | null): readonly LogRecord[] {
+  const next = (position as unknown as Partial<LogOffset> | null)?.next
+  if (!next) return records
+  const isOld = ({ topic, offset }: LogRecord) => offset < (next[topic] ?? 0)
+  return records.some(isOld) ? records.filter(record => !isOld(record)) : records
+}

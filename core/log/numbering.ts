@@ -3,9 +3,9 @@
  * same batches give the same topics, partitions, order and values in each.
  */
 import { ConnectorError, Fenced } from '../errors.ts'
+import { partitionOf } from '../kafka/partition.ts'
 import type { ChangeRecord, Table } from '../record.ts'
 import { topicOf } from './log.ts'
-import { partitionOf } from './partition.ts'
 
 const DAY_US = 86_400_000_000
 

@@ -1,5 +1,5 @@
 /**
- * A change as the log's key and value (JSON text), and back. The one Debezium-shaped form that every log driver stores:
+ * A change from the log's key and value (JSON text); `encodeValue` of row.ts makes the value. The one Debezium-shaped form that every log driver stores:
  *
  *   key    {"id":1}                                 or {"sweep":"shop.products"}
  *   value  {"op":"u","before":{…}|null,"after":{…}|null,"source":{…},"ts_ms":1700000000000[,"below":17]}
@@ -7,14 +7,8 @@
  * The members stand in this order and without spaces, so that decoding is slicing. The version stands beside the value (a
  * header, `millrace.version`), the log's timestamp is the commit time.
  */
-import type { ChangeRecord, LogRecord, Op, Table } from '../record.ts'
+import type { LogRecord, Op, Table } from '../record.ts'
 import { valueEnd } from '../row.ts'
-
-/** `version` fills a sweep's own number (below -1, S1). */
-export function encodeValue(record: ChangeRecord, version: number): string {
-  const below = record.below === null ? '' : `,"below":${record.below < 0 ? version : record.below}`
-  return `{"op":"${record.op}","before":${record.before},"after":${record.after},"source":${record.source},"ts_ms":${record.readMs}${below}}`
-}
 
 export interface Place {
   readonly topic: string

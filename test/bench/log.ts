@@ -8,8 +8,8 @@ import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FileLog } from '../../core/log/file.ts'
-import { encodeValue } from '../../core/log/value.ts'
 import type { ChangeRecord } from '../../core/record.ts'
+import { encodeValue } from '../../core/row.ts'
 import { contextOf, forEver, openIn, rowOf, spend, type Took } from './filled-log.ts'
 
 /** Peak of the whole process so far; 0 where there is no /proc. */

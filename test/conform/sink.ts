@@ -127,10 +127,11 @@ export function appendingSinkConformance(kit: SinkKit): void {
 
     it('says what is durable: nothing before the first write, and its offset behind it', async () => {
       const writer = await open()
-      expect(writer.durable?.()).toBeNull()
+      if (!writer.durable) return // all that was written is
+      expect(writer.durable()).toBeNull()
       const batch = batchOf([recordOf({ id: 1, version: 10 })])
       await writer.write(batch)
-      expect(writer.durable?.()).toEqual(batch.offset)
+      expect(writer.durable()).toEqual(batch.offset)
     })
 
     leaseTests(open, target)

@@ -1,7 +1,7 @@
 /** The three checks, against the ledger's own account: log, sinks, dead letters. Each throws with what it found. */
 import { existsSync } from 'node:fs'
 import Database from 'libsql'
-import { partitionOf } from '../../core/log/partition.ts'
+import { partitionOf } from '../../core/kafka/partition.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { readDeadLetters } from '../../core/worker/dead-letters.ts'
 import { expectedRows, isBad, type LedgerOptions, ledgerRecord, nOf } from './ledger.ts'

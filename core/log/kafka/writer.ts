@@ -21,9 +21,9 @@ import {
 import { endsOfTopics, largestBatches, makeTopics } from '../../kafka/topics.ts'
 import type { OpenTransaction, Transactions } from '../../kafka/transactions.ts'
 import type { ChangeRecord, Json } from '../../record.ts'
+import { encodeValue } from '../../row.ts'
 import { numbered, refuseFuture, refuseOlder, topicsOf } from '../numbering.ts'
 import { type Schemas, schemaBook } from '../schemas.ts'
-import { encodeValue } from '../value.ts'
 import type { Catalog, TaskEntry } from './catalog.ts'
 import type { KafkaSettings } from './settings.ts'
 

@@ -60,3 +60,34 @@ export function targetOn(
     }
   }
 }
+
+/** The last entry of each id in the stream `changes`. */
+export function streamOn(nodes: readonly RedisNode[], options: object): () => Promise<SinkTarget> {
+  return async () => {
+    for (const node of nodes) await node.command('FLUSHALL')
+    return {
+      open: context => openSink(options, context),
+      async rows() {
+        const rows = new Map<string, Held>()
+        const entries = (await nodes[0]!.command('XRANGE', 'changes', '-', '+')) as [string, string[]][]
+        for (const [, fields] of entries) {
+          const { key, after, version, position } = Object.fromEntries(pairs(fields))
+          const id = String((JSON.parse(key!) as { id: number }).id)
+          expectNew(rows, id, Number(version))
+          rows.set(id, {
+            document: after === undefined ? null : JSON.parse(after),
+            version: Number(version),
+            origin: position!.slice(0, position!.lastIndexOf('/')),
+          })
+        }
+        return rows
+      },
+      async [Symbol.asyncDispose]() {},
+    }
+  }
+}
+
+function expectNew(rows: ReadonlyMap<string, Held>, id: string, version: number): void {
+  const before = rows.get(id)
+  if (before && before.version >= version) throw new Error(`entry ${id} of version ${version} came twice`)
+}

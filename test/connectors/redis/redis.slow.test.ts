@@ -6,7 +6,7 @@ import { ConnectorError } from '../../../core/errors.ts'
 import type { LogRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { batchOf, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
+import { appendingSinkConformance, batchOf, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
 import {
   missingForRedis,
   type RedisCluster,
@@ -17,7 +17,7 @@ import {
   startRedisCluster,
   startSentinel,
 } from '../../servers/redis.ts'
-import { openSink, pairs, readHash, targetOn } from './reading.ts'
+import { openSink, pairs, readHash, streamOn, targetOn } from './reading.ts'
 
 definitionConformance(redis as never)
 
@@ -27,11 +27,13 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
   const nodes: RedisServer[] = []
   const options = { url: '' }
   const hashes = { url: '', structure: 'hash' }
+  const streams = { url: '', structure: 'stream', key: 'changes' }
   beforeAll(async () => {
     server = await startRedis()
     nodes.push(server)
     options.url = server.url
     hashes.url = server.url
+    streams.url = server.url
   })
   afterAll(() => server?.[Symbol.asyncDispose]())
 
@@ -48,6 +50,7 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
 
   keyedSinkConformance({ name: 'redis, JSON', target: targetOn(nodes, options) })
   keyedSinkConformance({ name: 'redis, hashes', target: targetOn(nodes, hashes, readHash) })
+  appendingSinkConformance({ name: 'redis, a stream', target: streamOn(nodes, streams) })
 
   describe('structures', () => {
     beforeEach(async () => {
@@ -141,7 +144,7 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
       // Who comes back stands behind the batch: there is no second time.
       const next = await open({ structure: 'stream', key: 'changes:${table}' }, { epoch: 2 })
       expect(await next.position?.()).toEqual(batch.offset)
-      await expect(writer.write(batch)).rejects.toThrow('another writer')
+      await expect(writer.write(batchOf([rowOf(2, 'b', '1', 4)]))).rejects.toThrow('another writer')
       expect(await asked('XLEN', 'changes:kit')).toBe(3)
     })
 

@@ -23,5 +23,5 @@ export function murmur2(bytes: Uint8Array): number {
   return (h ^ (h >>> 15)) | 0
 }
 
-export const partitionOf = (key: string, partitions: number): number =>
-  partitions === 1 ? 0 : (murmur2(Buffer.from(key)) & 0x7fffffff) % partitions
+export const partitionOf = (key: string | Buffer, partitions: number): number =>
+  partitions === 1 ? 0 : (murmur2(typeof key === 'string' ? Buffer.from(key) : key) & 0x7fffffff) % partitions
