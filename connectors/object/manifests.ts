@@ -69,10 +69,12 @@ const nameOf = (task: string, number: number): string =>
   `${folderOf(task)}${String(number).padStart(20, '0')}.json`
 const numberOf = (name: string): number => Number(/(\d{20})\.json$/.exec(name)?.[1] ?? 0)
 
+const isManifest = (name: string): boolean => numberOf(name) > 0
+
 /** Claims the task: its epoch stands in the store before anything else is written (L1). */
 export async function claim(store: ObjectStore, context: Context): Promise<Manifests> {
   const { task, epoch } = context
-  const names = (await store.list(folderOf(task))).filter(name => numberOf(name) > 0)
+  const names = (await store.list(folderOf(task))).filter(isManifest)
   const last = names.at(-1)
   const manifest = last === undefined ? null : await read(store, last)
   if (last !== undefined && manifest === null)
@@ -130,7 +132,7 @@ async function create(
       )
     }
   }
-  const [higher] = await store.list(folderOf(task), name, 1)
+  const [higher] = (await store.list(folderOf(task), name)).filter(isManifest) // stores may leave dirt of their own
   if (higher === undefined) return
   const newer = (await read(store, higher))?.epoch ?? 0
   throw new Fenced(`${task} has a newer owner, epoch ${newer}: ${higher} in ${store.name}`, newer)

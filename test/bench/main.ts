@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
 import { benchLog } from './log.ts'
+import { logToObjects } from './object.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
 import { postgresToKafka } from './postgres-to-kafka.ts'
 import { logToRedis } from './redis.ts'
@@ -15,6 +16,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
   'log-to-redis': (rows = 300_000) => logToRedis(rows),
+  'log-to-objects': (rows = 1_000_000) => logToObjects(rows),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
 

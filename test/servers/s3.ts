@@ -60,14 +60,15 @@ async function make(into: string): Promise<void> {
 
 const KEYS = { accessKeyId: 'millrace', secretAccessKey: 'a-secret-of-the-tests' }
 
-export async function startS3(): Promise<S3Server> {
+/** `open`: lets in anybody, and so requests that were altered on their way. */
+export async function startS3({ open = false } = {}): Promise<S3Server> {
   const missing = missingForS3()
   if (missing) throw new Error(missing)
   const made = await once(folder(), make)
   const home = makeHome('s3')
   try {
     return await onFreePorts(1, async ([port]) => {
-      const server = new S3Proxy(made, home, port!)
+      const server = new S3Proxy(made, home, port!, open)
       await allOrNone([server], () => server.start(1))
       return Object.assign(server, {
         async [Symbol.asyncDispose]() {
@@ -89,14 +90,14 @@ class S3Proxy extends ServerProcess {
   readonly #data: string
   #buckets = 0
 
-  constructor(made: string, home: string, port: number) {
+  constructor(made: string, home: string, port: number, open: boolean) {
     const endpoint = `http://127.0.0.1:${port}`
     const data = join(home, 'data')
     mkdirSync(data, { recursive: true })
     const settings = join(home, 'settings')
     const lines = {
       's3proxy.endpoint': endpoint,
-      's3proxy.authorization': 'aws-v2-or-v4',
+      's3proxy.authorization': open ? 'none' : 'aws-v2-or-v4',
       's3proxy.identity': KEYS.accessKeyId,
       's3proxy.credential': KEYS.secretAccessKey,
       'jclouds.provider': 'filesystem-nio2',

@@ -1,9 +1,12 @@
-import { describe } from 'vitest'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
 import { file } from '../../../connectors/file/sink.ts'
+import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { appendingSinkConformance } from '../../conform/sink.ts'
+import { appendingSinkConformance, batchOf, recordOf } from '../../conform/sink.ts'
 import { objectCases } from '../object/cases.ts'
-import { fileTarget, kitTarget } from '../object/objects.ts'
+import { EACH, fileTarget, kitTarget } from '../object/objects.ts'
 
 definitionConformance(file)
 appendingSinkConformance({
@@ -13,3 +16,61 @@ appendingSinkConformance({
 })
 
 describe('file: objects', () => objectCases(fileTarget))
+
+describe('file: what else may stand there', () => {
+  const directoryOf = (target: { place: object }) => (target.place as { directory: string }).directory
+
+  it('takes no stray file among the manifests for one of them', async () => {
+    await using target = fileTarget()
+    const folder = join(directoryOf(target), '_millrace/test/sink/0')
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, `${'9'.repeat(20)}.json-stray`), 'half')
+    await using writer = await target.open(EACH, testContext())
+    await writer.write(batchOf([recordOf({ version: 1 })]))
+    expect((await target.objects()).size).toBe(1)
+  })
+
+  it('refuses a manifest of a newer version, and one that is none', async () => {
+    for (const text of ['{"millrace":2}', 'half']) {
+      await using target = fileTarget()
+      const folder = join(directoryOf(target), '_millrace/test/sink/0')
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(join(folder, `${'1'.padStart(20, '0')}.json`), text)
+      await expect(target.open(EACH, testContext())).rejects.toMatchObject({ kind: 'config' })
+    }
+  })
+
+  it('leaves nothing unfinished, and removes what a killed process of the task left, not what others write', async () => {
+    await using target = fileTarget()
+    const folder = join(directoryOf(target), '_millrace/unfinished')
+    mkdirSync(folder, { recursive: true })
+    const mine = `test%2Fsink%2F0.${2 ** 22 + 1}.1`
+    const others = [`test%2Fsink%2F1.${2 ** 22 + 1}.1`, `test%2Fsink%2F0.${process.pid}.99999`]
+    for (const name of [mine, ...others]) writeFileSync(join(folder, name), 'half')
+    await using writer = await target.open(EACH, testContext())
+    await writer.write(batchOf([recordOf({ version: 1 })]))
+    expect(readdirSync(folder).sort()).toEqual(others.sort())
+  })
+
+  it('does not touch a file of an object’s name that holds something else', async () => {
+    await using target = fileTarget()
+    const folder = join(directoryOf(target), 'kit.test.kit/partition=0')
+    mkdirSync(folder, { recursive: true })
+    const path = join(folder, `kit.test.kit-0-${'1'.padStart(20, '0')}.jsonl`)
+    writeFileSync(path, 'not ours')
+    await using writer = await target.open(EACH, testContext())
+    await expect(writer.write(batchOf([recordOf({ version: 1 })]))).rejects.toMatchObject({ kind: 'config' })
+    expect(readFileSync(path, 'utf8')).toBe('not ours')
+  })
+
+  it('tells of a directory that cannot be', async () => {
+    await using target = fileTarget()
+    const path = join(directoryOf(target), 'file')
+    writeFileSync(path, '')
+    const config = file.config.parse({ directory: path }) as never
+    await expect(file.check(config, testContext())).rejects.toMatchObject({
+      kind: 'config',
+      message: expect.stringContaining(path),
+    })
+  })
+})

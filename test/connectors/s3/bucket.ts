@@ -20,6 +20,9 @@ export const placeOf = (server: S3Server, bucket: string) => ({
   secret_access_key: server.secretAccessKey,
 })
 
+/** What this server leaves of a write in whose midst it was killed, under a name of its own. */
+const DIRT = /-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
 export function bucketTarget(server: S3Server, prefix = 'lake/shop'): ObjectTarget {
   const bucket = server.bucket()
   const client = clientOf(server)
@@ -45,14 +48,14 @@ export function bucketTarget(server: S3Server, prefix = 'lake/shop'): ObjectTarg
     open: (options, context) => s3.open(s3.config.parse({ ...place, ...options }) as never, context),
     async objects() {
       const objects = new Map<string, Buffer>()
-      for (const name of (await keys()).filter(one => !one.startsWith('_millrace/'))) {
+      for (const name of (await keys()).filter(one => !one.startsWith('_millrace/') && !DIRT.test(one))) {
         const Key = prefix === '' ? name : `${prefix}/${name}`
         const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key }))
         objects.set(name, Buffer.from(await Body!.transformToByteArray()))
       }
       return objects
     },
-    manifests: async () => (await keys()).filter(one => one.startsWith('_millrace/')),
+    manifests: async () => (await keys()).filter(one => one.startsWith('_millrace/') && !DIRT.test(one)),
     async [Symbol.asyncDispose]() {
       client.destroy()
     },
