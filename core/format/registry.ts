@@ -29,7 +29,6 @@ export const registrySchema = z
       description: 'false: schemas must stand there already, as we would make them.',
     }),
   })
-  .meta({ title: 'Schema registry', description: 'For avro and protobuf; needed there.' })
 export type RegistryConfig = z.output<typeof registrySchema>
 
 export interface RegisteredSchema {

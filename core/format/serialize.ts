@@ -34,7 +34,9 @@ export const serializeOptions = {
     title: 'Numbers',
     description: '`numeric` columns of a row as JSON: strings as in the log, or numbers with all digits.',
   }),
-  registry: registrySchema.optional(),
+  registry: registrySchema
+    .optional()
+    .meta({ title: 'Schema registry', description: 'For avro and protobuf, and needed there.' }),
 } as const
 const optionsSchema = z.strictObject(serializeOptions)
 export type SerializeConfig = z.output<typeof optionsSchema>

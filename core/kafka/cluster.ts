@@ -74,6 +74,7 @@ export interface Cluster {
   refreshMetadataIfNecessary(): Promise<void>
   /** Node → those of the partitions that it leads; one that nobody knows is left out. */
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>
+  findTopicPartitionMetadata(topic: string): readonly { readonly partitionId: number }[]
   findBroker(of: { nodeId: string | number }): Promise<Broker>
   findGroupCoordinatorMetadata(of: {
     groupId: string
@@ -83,13 +84,13 @@ export interface Cluster {
 
 const METADATA_MS = 300_000
 
-export function clusterOf(kafka: Kafka): Cluster {
+export function clusterOf(kafka: Kafka, over: object = {}): Cluster {
   const symbol = Object.getOwnPropertySymbols(kafka).find(
     one => one.description === 'private:Kafka:createCluster',
   )
   if (!symbol) throw new ConnectorError('bug', 'Kafka: this version of kafkajs keeps its cluster elsewhere')
   const make = (kafka as unknown as Record<symbol, (options: object) => Cluster>)[symbol]!
-  return make({ metadataMaxAge: METADATA_MS, allowAutoTopicCreation: false })
+  return make({ metadataMaxAge: METADATA_MS, allowAutoTopicCreation: false, ...over })
 }
 
 const PRODUCE = { apiKey: 0, apiVersion: 7, apiName: 'Produce' }

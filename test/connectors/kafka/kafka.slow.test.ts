@@ -1,0 +1,290 @@
+/** The Kafka sink and source on a real broker: kits, views, keys, headers, partitions, faults, and a mirror of one topic in another. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { kafka } from '../../../connectors/kafka/sink.ts'
+import { kafkaTopics } from '../../../connectors/kafka/source.ts'
+import type { Context, Offset } from '../../../core/connector.ts'
+import type { ConnectorError } from '../../../core/errors.ts'
+import { partitionOf } from '../../../core/kafka/partition.ts'
+import type { ChangeRecord, LogRecord } from '../../../core/record.ts'
+import { testContext } from '../../conform/context.ts'
+import { definitionConformance } from '../../conform/definition.ts'
+import { appendingSinkConformance, batchOf, recordOf } from '../../conform/sink.ts'
+import { sourceConformance } from '../../conform/source.ts'
+import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
+import { clientOf, committed, openSink, topicTarget } from './reading.ts'
+
+definitionConformance(kafka as never)
+definitionConformance(kafkaTopics as never)
+
+const missing = missingForKafka()
+describe.skipIf(missing !== null)(missing ?? 'kafka', () => {
+  let cluster: KafkaCluster
+  const brokers: string[] = []
+  beforeAll(async () => {
+    cluster = await startKafka()
+    brokers.push(...cluster.bootstrap)
+  })
+  afterAll(() => cluster?.[Symbol.asyncDispose]())
+
+  const tooLarge = (good: LogRecord): LogRecord => ({
+    ...good,
+    after: JSON.stringify({ id: 5, name: 'x'.repeat(3_000_000), price: '1' }),
+  })
+  appendingSinkConformance({ name: 'kafka', target: topicTarget(brokers), bad: tooLarge })
+
+  const write = async (options: object, records: readonly LogRecord[], context: Partial<Context> = {}) => {
+    const writer = await openSink({ brokers, ...options }, testContext(context))
+    try {
+      expect(await writer.write(batchOf(records))).toEqual([])
+    } finally {
+      await writer[Symbol.asyncDispose]()
+    }
+  }
+  const said = (work: Promise<unknown>) =>
+    work.then(
+      () => null,
+      error => error as ConnectorError,
+    )
+
+  it('a change is the log’s own value, with its version, operation and own headers; sweeps go to every partition', async () => {
+    const records = [
+      recordOf({ op: 'c', id: 1, version: 1 }),
+      recordOf({ op: 'd', id: 1, version: 2 }),
+      recordOf({ op: 'sweep', version: 3, below: 3 }),
+    ]
+    await write({ topic: 'changes.${table}', partitions: 3, headers: { from: 'hub of ${schema}' } }, records)
+    const found = await committed(brokers, 'changes.kit')
+    const own = found.filter(one => !String(one.key).includes('sweep'))
+    expect(own.map(one => JSON.parse(String(one.value)))).toMatchObject([
+      { op: 'c', before: null, after: { id: 1, name: 'a', price: '1.50' }, source: { connector: 'kit' } },
+      { op: 'd', after: null },
+    ])
+    expect(own[0]).toMatchObject({
+      partition: partitionOf('{"id":1}', 3),
+      headers: { 'millrace.version': '1', 'millrace.op': 'c', from: 'hub of test' },
+      timestamp: 1_700_000_000_000,
+    })
+    expect(found.filter(one => String(one.key).includes('sweep')).map(one => one.partition)).toEqual([
+      0, 1, 2,
+    ])
+  })
+
+  it('a row view has the row alone, its delete is a tombstone, and the key may be the id', async () => {
+    const options = {
+      topic: 'rows',
+      position_topic: 'p-rows',
+      view: 'row',
+      key: 'id',
+      numbers: 'literals',
+      topic_config: { 'cleanup.policy': 'compact' },
+    }
+    await write(options, [
+      recordOf({ id: 7, version: 1 }),
+      recordOf({ op: 'd', id: 7, version: 2 }),
+      recordOf({ op: 'sweep', version: 3, below: 3 }),
+    ])
+    const found = await committed(brokers, 'rows')
+    expect(found.map(({ key, value }) => [String(key), value && String(value)])).toEqual([
+      ['7', '{"id":7,"name":"a","price":1.50}'],
+      ['7', null],
+    ])
+  })
+
+  it.each(['none', 'gzip', 'snappy', 'lz4'])('packs by %s what any client reads', async compression => {
+    const many = Array.from({ length: 3_000 }, (_, i) =>
+      recordOf({ id: i, version: i + 1, name: 'schön '.repeat(20) }),
+    )
+    await write(
+      {
+        topic: `packed-${compression}`,
+        compression,
+        batch_bytes: 20_000,
+        position_topic: `p-${compression}`,
+      },
+      many,
+    )
+    const found = await committed(brokers, `packed-${compression}`)
+    expect(found.map(one => JSON.parse(String(one.value)).after.id)).toEqual(many.map((_, i) => i))
+  })
+
+  it('takes the partitions of a topic that is there; plan says what is', async () => {
+    const admin = clientOf(brokers).admin()
+    await admin.connect()
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic: 'four', numPartitions: 4 }] })
+    await admin.disconnect()
+    const records = Array.from({ length: 40 }, (_, i) => recordOf({ id: i, version: i + 1 }))
+    await write({ topic: 'four', position_topic: 'p-four' }, records)
+    const found = await committed(brokers, 'four')
+    for (const { key, partition } of found) expect(partition).toBe(partitionOf(String(key), 4))
+    expect(new Set(found.map(one => one.partition)).size).toBe(4)
+    const plan = (topic: string) =>
+      kafka.plan!(
+        kafka.config.parse({ brokers, topic }),
+        [{ table: records[0]!.table, topic: 'kit.test.kit' }],
+        testContext(),
+      )
+    expect(await plan('four')).toMatchObject([{ name: 'four', exists: true }])
+    expect(await plan('new-${table}')).toMatchObject([{ name: 'new-kit', exists: false }])
+  })
+
+  it('forget takes the position, and the task begins anew', async () => {
+    const options = { brokers, topic: 'forgotten', position_topic: 'p-forgotten' }
+    await write(options, [recordOf({ version: 1 })])
+    const config = kafka.config.parse(options)
+    await kafka.forget!(config, ['test/sink/0'], testContext())
+    const writer = await kafka.open(config, testContext())
+    expect(await writer.position!()).toBeNull()
+    await writer[Symbol.asyncDispose]()
+  })
+
+  it('no broker, and a registry that is missing, are told', async () => {
+    const nowhere = kafka.config.parse({ brokers: ['127.0.0.1:1'] })
+    expect(await said(kafka.check(nowhere, testContext()))).toMatchObject({ kind: 'unavailable' })
+    expect(kafka.config.safeParse({ brokers, format: 'avro' }).error?.issues[0]).toMatchObject({
+      path: ['registry'],
+      message: 'is needed for format avro',
+    })
+  })
+
+  describe('source', () => {
+    const source = (over: object) => kafkaTopics.config.parse({ brokers, ...over })
+    const produce = async (
+      topic: string,
+      messages: { key?: string; value: string | null; partition?: number }[],
+    ) => {
+      const producer = clientOf(brokers).producer()
+      await producer.connect()
+      await producer.send({ topic, messages: messages.map(one => ({ key: null, ...one })) })
+      await producer.disconnect()
+    }
+    const make = async (topic: string, numPartitions = 1) => {
+      const admin = clientOf(brokers).admin()
+      await admin.connect()
+      await admin.createTopics({ waitForLeaders: true, topics: [{ topic, numPartitions }] })
+      await admin.disconnect()
+    }
+    const readAll = async (over: object, count: number, from: Offset | null = null) => {
+      const stop = new AbortController()
+      const records: ChangeRecord[] = []
+      let offset: Offset = from
+      const reader = await kafkaTopics.open(source(over), from, testContext({ signal: stop.signal }))
+      for await (const batch of reader) {
+        records.push(...batch.records)
+        offset = batch.offset
+        if (records.length >= count) break
+      }
+      stop.abort()
+      await reader[Symbol.asyncDispose]()
+      return { records, offset }
+    }
+
+    let kits = 0
+    sourceConformance({
+      name: 'kafka topics',
+      async setUp() {
+        const topic = `source-${++kits}`
+        await make(topic)
+        const rows = (from: number, to: number) =>
+          Array.from({ length: to - from }, (_, i) => ({
+            key: `k${(from + i) % 5}`,
+            value: `{"n": ${from + i}}`,
+          }))
+        for (let at = 0; at < 40; at += 8) await produce(topic, rows(at, at + 8))
+        return {
+          open: (from, context) => kafkaTopics.open(source({ topics: [topic] }), from, context),
+          change: () => produce(topic, rows(40, 60)),
+          async [Symbol.asyncDispose]() {},
+        }
+      },
+      isFixed: () => true,
+      isResumable: () => true,
+      quietMs: 2_500,
+      resumes: 3,
+    })
+
+    it('objects are rows; keys are objects, texts, members or places; tombstones delete', async () => {
+      await make('shapes')
+      await produce('shapes', [
+        { key: '{"id": 9223372036854775807}', value: '{"name": " é ", "tags": [1, {"a": 2}]}' },
+        { key: 'plain', value: '{"n":1}' },
+        { value: '{"n":2}' },
+        { key: 'plain', value: null },
+      ])
+      const { records } = await readAll({ topics: ['shapes'] }, 4)
+      expect(records.map(({ op, key, after }) => [op, key, after])).toEqual([
+        ['u', '{"id":9223372036854775807}', '{"id":9223372036854775807,"name":" é ","tags":[1,{"a":2}]}'],
+        ['u', '{"key":"plain"}', '{"key":"plain","n":1}'],
+        ['u', '{"partition":0,"offset":2}', '{"partition":0,"offset":2,"n":2}'],
+        ['d', '{"key":"plain"}', null],
+      ])
+      const byMember = await readAll({ topics: ['shapes'], key: ['n'] }, 4)
+      expect(byMember.records[1]!.key).toBe('{"n":1}')
+    })
+
+    it('every partition, each in its order, from where it was; a topic that was cut is told (V5)', async () => {
+      await make('wide', 3)
+      for (let i = 0; i < 30; i++)
+        await produce('wide', [{ key: 'k', value: `{"n":${i}}`, partition: i % 3 }])
+      const first = await readAll({ topics: ['wide'] }, 12)
+      const rest = await readAll({ topics: ['wide'] }, 30 - first.records.length, first.offset)
+      const seen = [...first.records, ...rest.records].map(one => JSON.parse(one.after!).n as number)
+      expect([...seen].sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, i) => i))
+      for (const partition of [0, 1, 2]) {
+        const own = seen.filter(n => n % 3 === partition)
+        expect(own).toEqual([...own].sort((a, b) => a - b))
+      }
+      const beyond = { next: { 'wide/0': 100, 'wide/1': 0, 'wide/2': 0 } }
+      expect(await said(kafkaTopics.open(source({ topics: ['wide'] }), beyond, testContext()))).toMatchObject(
+        {
+          kind: 'offset_lost',
+          message: expect.stringContaining('wide/0 ends at 10'),
+        },
+      )
+      expect(await said(kafkaTopics.check(source({ topics: ['nowhere'] }), testContext()))).toMatchObject({
+        kind: 'config',
+        message: expect.stringContaining('has no topic nowhere'),
+      })
+    })
+
+    it('as text, into a sink that hands key and value on: the other topic holds the same', async () => {
+      await make('edge', 2)
+      const messages = Array.from({ length: 20 }, (_, i) => ({
+        key: `k${i % 4}`,
+        value: i === 7 ? null : `not {json ${i}`,
+      }))
+      await produce('edge', messages)
+      const { records } = await readAll({ topics: ['edge'], format: 'text' }, 20)
+      const log = records.map(
+        (record, i): LogRecord => ({
+          ...record,
+          topic: 'm.kafka.edge',
+          partition: 0,
+          offset: i,
+          version: i + 1,
+        }),
+      )
+      const writer = await openSink(
+        {
+          brokers,
+          topic: 'centre',
+          partitions: 2,
+          key_field: 'key',
+          value_field: 'value',
+          position_topic: 'p-centre',
+        },
+        testContext({ task: 'mirror/sink/0' }),
+      )
+      expect(
+        await writer.write({ records: log, offset: { log: 'm', next: { 'm.kafka.edge': 20 } } }),
+      ).toEqual([])
+      await writer[Symbol.asyncDispose]()
+      const plainly = async (topic: string) =>
+        (await committed(brokers, topic)).map(({ partition, key, value }) => [
+          partition,
+          String(key),
+          value && String(value),
+        ])
+      expect(await plainly('centre')).toEqual(await plainly('edge'))
+    })
+  })
+})
