@@ -1,6 +1,6 @@
 /**
  * Tasks in Redis, handed out by BullMQ: a job for each task, which is never done. Whoever gets the job has its lock, and extends it; a
- * lock that runs out sends the job back to the others. The one file that imports bullmq and ioredis.
+ * lock that runs out sends the job back to the others. The one file that imports bullmq; ioredis is known to hints.ts, too.
  *
  *   queues    <prefix>:<hub>-source, <prefix>:<hub>-sink       job id = task
  *   data      { offer, epoch, failures, isWanted }             progress: the last report
@@ -14,7 +14,8 @@ import { Redis, type RedisOptions } from 'ioredis'
 import type { Clock, Log } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
 import type { Json } from '../record.ts'
-import type { Lease, Offer, Offered, Release, Taken, TaskKind, TaskQueue } from './queue.ts'
+import { type Hints, hintsIn } from './hints.ts'
+import type { Fleet, Lease, Offer, Offered, Presence, Release, Taken, TaskKind, TaskQueue } from './queue.ts'
 
 export interface BullQueueOptions {
   /** redis:// or rediss://, with user and password where they are asked for. */
@@ -47,6 +48,7 @@ const POLL_MS = 100
 interface State {
   readonly options: BullQueueOptions
   readonly redis: Redis
+  readonly hints: Hints
   readonly queues: Readonly<Record<TaskKind, JobQueue<Data>>>
   readonly workers: Map<TaskKind, Worker<Data>>
   /** Task → the job that we hold, and the token of its lock. */
@@ -71,6 +73,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<TaskQueu
   const state: State = {
     options,
     redis,
+    hints: hintsIn({ redis, prefix: `${PREFIX}:${options.hub}`, silenceMs: options.lockMs }),
     queues: { source: queueOf('source'), sink: queueOf('sink') },
     workers: new Map(),
     held: new Map(),
@@ -90,6 +93,10 @@ export async function openBullQueue(options: BullQueueOptions): Promise<TaskQueu
     renew: lease => guarded(renew(state, lease)),
     report: (taken, report) => guarded(reported(state, taken, report)),
     release: (taken, release) => guarded(released(state, taken, release)),
+    present: worker => guarded(present(state, worker)),
+    leave: owner => guarded(state.hints.leave(owner)),
+    withdraw: (pipeline, mark) => guarded(withdraw(state, pipeline, mark)),
+    withdrawn: () => guarded(state.hints.withdrawn()),
     async [Symbol.asyncDispose]() {
       await Promise.all([...state.workers.values()].map(worker => worker.close(true)))
       await Promise.all(Object.values(state.queues).map(queue => queue.close()))
@@ -182,6 +189,22 @@ async function adjust(queue: JobQueue<Data>, job: TaskJob, wanted: Offer | undef
   if (wanted)
     await job.promote().catch(() => {}) // it may not be delayed
   else await queue.remove(job.id!).catch(() => 0) // held: its holder removes it
+}
+
+async function withdraw({ queues, hints }: State, pipeline: string, mark: string): Promise<void> {
+  await hints.withdraw(pipeline, mark) // first: a hub that looks now must not offer again what goes
+  for (const queue of Object.values(queues))
+    for (const job of await jobsOf(queue))
+      if (job.data.offer.task.startsWith(`${pipeline}/`)) await adjust(queue, job, undefined)
+}
+
+async function present({ queues, hints }: State, worker: Presence): Promise<Fleet> {
+  const [workers, source, sink] = await Promise.all([
+    hints.present(worker),
+    queues.source.getWaitingCount(),
+    queues.sink.getWaitingCount(),
+  ])
+  return { workers, waiting: { source, sink } }
 }
 
 const jobsOf = async (queue: JobQueue<Data>): Promise<TaskJob[]> =>
