@@ -56,6 +56,7 @@ interface State extends BalanceParts {
   pausedUntilMs: number
 }
 
+const LOOK_MS = 1_000
 const LEAVE_MS = 1_000
 const KINDS: readonly TaskKind[] = ['source', 'sink']
 
@@ -96,7 +97,7 @@ async function lookAgain(state: State, changed: () => void): Promise<void> {
     })
     state.hasLooked = true
     changed()
-    await clock.sleep(lockMs / 10, signal)
+    await clock.sleep(Math.min(LOOK_MS, lockMs / 10), signal)
   }
   await queue.leave(owner).catch(() => {}) // it is gone soon anyway: it is silent
 }
