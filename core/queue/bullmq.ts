@@ -9,7 +9,7 @@
  * writer finds a higher one where the data lives, and says so when it gives the task back.
  */
 import { randomUUID } from 'node:crypto'
-import { type Job, Queue as JobQueue, Worker } from 'bullmq'
+import { type Job, Queue as JobQueue, type JobType, Worker } from 'bullmq'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Clock, Log } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
@@ -43,7 +43,9 @@ type TaskJob = Job<Data>
 
 const KINDS: readonly TaskKind[] = ['source', 'sink']
 const PREFIX = 'millrace'
+const STATES: JobType[] = ['active', 'waiting', 'delayed', 'prioritized']
 const POLL_MS = 100
+const AGREED_MS = 10_000
 
 interface State {
   readonly options: BullQueueOptions
@@ -51,6 +53,8 @@ interface State {
   readonly hints: Hints
   readonly queues: Readonly<Record<TaskKind, JobQueue<Data>>>
   readonly workers: Map<TaskKind, Worker<Data>>
+  /** Task → what we offer of it, and when it was read and stood there as that. */
+  readonly agreed: Map<string, { readonly offer: Offer; readonly atMs: number }>
   /** Task → the job that we hold, and the token of its lock. */
   readonly held: Map<string, { readonly job: TaskJob; readonly token: string }>
 }
@@ -76,6 +80,7 @@ export async function openBullQueue(options: BullQueueOptions): Promise<TaskQueu
     hints: hintsIn({ redis, prefix: `${PREFIX}:${options.hub}`, silenceMs: options.lockMs }),
     queues: { source: queueOf('source'), sink: queueOf('sink') },
     workers: new Map(),
+    agreed: new Map(),
     held: new Map(),
   }
   for (const queue of Object.values(state.queues)) queue.on('error', error => told(state, error))
@@ -167,19 +172,34 @@ async function offer(
   for (const kind of KINDS) {
     const queue = state.queues[kind]
     const wanted = new Map(offers.filter(one => one.kind === kind).map(one => [one.task, one]))
-    const there = new Map((await jobsOf(queue)).map(job => [job.data.offer.task, job]))
+    const there = new Set(await queue.getRanges(STATES, 0, -1)) // ids: those that are as they were are not read each time
     const missing = [...wanted.values()].filter(one => !there.has(one.task))
     // Of two hubs at once the second adds nothing: the job's id is the task's.
-    await queue.addBulk(
-      missing.map(one => ({
-        name: 'task',
-        data: dataOf(one),
-        opts: { jobId: one.task, removeOnComplete: true, removeOnFail: true },
-      })),
-    )
-    for (const [task, job] of there)
-      if (wanted.has(task) || !isKept(task)) await adjust(queue, job, wanted.get(task))
+    if (missing.length > 0)
+      await queue.addBulk(
+        missing.map(one => ({
+          name: 'task',
+          data: dataOf(one),
+          opts: { jobId: one.task, removeOnComplete: true, removeOnFail: true },
+        })),
+      )
+    for (const task of there) {
+      const one = wanted.get(task)
+      if (one ? isAgreed(state, one) : isKept(task)) continue
+      const job = (await queue.getJob(task)) as TaskJob | undefined
+      if (job?.data?.offer) await adjust(queue, job, one) // else one that went while it was read
+      if (one) state.agreed.set(task, { offer: one, atMs: state.options.clock.monotonicMs() })
+      else state.agreed.delete(task)
+    }
   }
+}
+
+/** It was read not long ago, and stood there as we offer it. Another hub that has another file for it is heard then. */
+function isAgreed({ agreed, options }: State, offer: Offer): boolean {
+  const known = agreed.get(offer.task)
+  return (
+    known !== undefined && options.clock.monotonicMs() - known.atMs < AGREED_MS && isSame(known.offer, offer)
+  )
 }
 
 async function adjust(queue: JobQueue<Data>, job: TaskJob, wanted: Offer | undefined): Promise<void> {
@@ -208,7 +228,7 @@ async function present({ queues, hints }: State, worker: Presence): Promise<Flee
 }
 
 const jobsOf = async (queue: JobQueue<Data>): Promise<TaskJob[]> =>
-  ((await queue.getJobs(['active', 'waiting', 'delayed', 'prioritized'])) as (TaskJob | undefined)[]).filter(
+  ((await queue.getJobs(STATES)) as (TaskJob | undefined)[]).filter(
     job => job?.data?.offer !== undefined, // one that went while it was read
   ) as TaskJob[]
 

@@ -1,5 +1,6 @@
 /** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
+import { fleet } from './fleet.ts'
 import { benchLog } from './log.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
 import { postgresToKafka } from './postgres-to-kafka.ts'
@@ -13,6 +14,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-kafka': (rows = 400_000) => postgresToKafka(rows),
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
+  fleet: (_, minutes) => fleet(Math.min(60, minutes * 2)),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
 
