@@ -1,11 +1,12 @@
 /** `millrace delete NAME --yes`: slot and publication, logs, dead letters and progress. The sinks' data stay. */
 import { ConnectorError } from '../errors.ts'
 import { runningHub } from '../hub/directory.ts'
+import { withdrawTasks } from '../hub/offering.ts'
 import { removePipeline } from '../hub/remove.ts'
 import { ask } from './ask.ts'
 import { definition } from './look.ts'
 import { print, printJson } from './output.ts'
-import { type CommonOptions, loadHub, logOf, ownHub, type Setting } from './session.ts'
+import { type CommonOptions, loadHub, logOf, openQueue, ownHub, type Setting } from './session.ts'
 
 export interface DeleteOptions extends CommonOptions {
   readonly yes?: boolean
@@ -38,6 +39,11 @@ async function removeHere(
   options: DeleteOptions,
 ): Promise<readonly string[]> {
   const pipeline = definition(setting, name, options)
-  await using owned = ownHub(setting, config, logOf(setting.secrets, options.logLevel ?? 'warn'))
+  const log = logOf(setting.secrets, options.logLevel ?? 'warn')
+  await using owned = ownHub(setting, config, log)
+  if (config.queue) {
+    await using queue = await openQueue(config, log) // workers may run it, and hubs elsewhere may offer it
+    await withdrawTasks({ ...owned.parts, queue }, name)
+  }
   return await removePipeline(owned.parts, pipeline) // awaited here: the directory must stay open until it is done
 }

@@ -59,7 +59,7 @@ const PATIENCE_MS = 120_000
 
 export async function demo(setting: Setting, kit: DemoKit, options: DemoOptions): Promise<void> {
   const startedMs = performance.now()
-  const config = loadHub(setting, options)
+  const config = loadHub(setting, options, 'here')
   const stopped = stopSignal(STOP_MS)
   const tell = options.json || options.once ? complain : print
   await using server = await serverOf(setting, kit, config.dataDir, tell)

@@ -6,7 +6,7 @@ import { type RunningWorker, startWorker } from '../hub/work.ts'
 import type { HubConfig } from '../pipeline/hub-schema.ts'
 import type { TaskKind } from '../queue/queue.ts'
 import type { Json } from '../record.ts'
-import { realClock } from '../worker/clock.ts'
+import { realClock, watchLoopDelay } from '../worker/clock.ts'
 import { BadInput, complain, print, printJson } from './output.ts'
 import {
   type CommonOptions,
@@ -29,20 +29,12 @@ const HAND_OVER_MS = 9_500
 /** Longer than a take from the queue ever lasts. */
 const STUCK_MS = 60_000
 
-function needsQueue(config: HubConfig): void {
-  if (config.queue) return
-  complain('hub.yaml: queue.type is embedded: workers need queue.type bullmq (and log.type kafka)')
-  complain('  To run everything in one process: millrace up')
-  throw new BadInput()
-}
-
 export interface HubOptions extends CommonOptions {
   readonly port?: string
 }
 
 export async function hub(setting: Setting, paths: readonly string[], options: HubOptions): Promise<void> {
-  const config = loadHub(setting, options)
-  needsQueue(config)
+  const config = loadHub(setting, options, 'workers')
   const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
   const texts = textsOf(pipelines)
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
@@ -80,8 +72,7 @@ function concurrencyOf(text: string): number {
 }
 
 export async function worker(setting: Setting, options: WorkerOptions): Promise<void> {
-  const config = loadHub(setting, options)
-  needsQueue(config)
+  const config = loadHub(setting, options, 'workers')
   const [kinds, concurrency] = [kindsOf(options.only), concurrencyOf(options.concurrency)]
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
@@ -98,6 +89,8 @@ export async function worker(setting: Setting, options: WorkerOptions): Promise<
     owner,
     concurrency,
     kinds,
+    lockMs: config.queue!.lock_ms,
+    loopDelayMs: watchLoopDelay(),
     signal: stopped,
   })
   await using health = await healthOf(running, concurrency, config, options)

@@ -16,14 +16,34 @@ import { realClock } from '../worker/clock.ts'
 import type { DeadLetter } from '../worker/dead-letters.ts'
 import { ask } from './ask.ts'
 import { complainOf, count, Failed, print, printJson, size, table } from './output.ts'
-import { type CommonOptions, loadHub, loadPipelines, logOf, ownHub, type Setting } from './session.ts'
+import {
+  type CommonOptions,
+  loadHub,
+  loadPipelines,
+  logOf,
+  ownHub,
+  readHub,
+  readPipelines,
+  refuse,
+  type Setting,
+} from './session.ts'
 
 const never = new AbortController().signal
 
-export function validate(setting: Setting, paths: readonly string[], { json }: CommonOptions): void {
-  const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], json)
-  if (json) printJson({ mistakes: [], pipelines: pipelines.map(({ name, file }) => ({ name, file })) })
-  else for (const { name, file } of pipelines) print(`${file}: ${name} is valid`)
+export function validate(setting: Setting, paths: readonly string[], options: CommonOptions): void {
+  const { json, hub } = options
+  const { path, mistakes: ofHub } = readHub(setting, options)
+  // Who names a hub file alone need not have pipelines yet.
+  const isHubOnly = paths.length === 0 && hub !== undefined && !existsSync('pipelines')
+  const files = paths.length > 0 ? paths : ['pipelines']
+  const { pipelines, mistakes } = isHubOnly ? { pipelines: [], mistakes: [] } : readPipelines(setting, files)
+  if (ofHub.length + mistakes.length > 0) refuse([...ofHub, ...mistakes], setting.secrets, json === true)
+  const valid = pipelines.map(({ name, file }) => ({ name, file }))
+  if (json) printJson({ mistakes: [], hub: path, pipelines: valid })
+  else {
+    if (path) print(`${path}: the hub file is valid`)
+    for (const { name, file } of valid) print(`${file}: ${name} is valid`)
+  }
 }
 
 const lookFor = ({ secrets }: Setting, { name }: ParsedPipeline) =>

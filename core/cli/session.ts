@@ -13,7 +13,7 @@ import { kafkaLogs } from '../hub/kafka-logs.ts'
 import { embeddedLogs, type Logs } from '../hub/logs.ts'
 import { readPem } from '../hub/pem.ts'
 import type { HubParts } from '../hub/pipeline.ts'
-import { type HubConfig, parseHub } from '../pipeline/hub-schema.ts'
+import { type HubConfig, parseHub, type RunsTasks } from '../pipeline/hub-schema.ts'
 import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
 import type { ParsedPipeline, Registry } from '../pipeline/schema.ts'
 import { openBullQueue } from '../queue/bullmq.ts'
@@ -62,14 +62,21 @@ export function filesOf(paths: readonly string[]): string[] {
 
 /** Every mistake of every file, at once; throws BadInput when there is one. */
 export function loadPipelines(
-  { connectors, secrets, env }: Setting,
+  setting: Setting,
   paths: readonly string[],
   json = false,
 ): readonly ParsedPipeline[] {
-  const files = filesOf(paths).map(path => ({ path: relative('', path) || path, text: readFile(path) }))
-  const { pipelines, mistakes } = parsePipelines(files, { connectors, env, readFile, secrets })
-  if (mistakes.length > 0) refuse(mistakes, secrets, json)
+  const { pipelines, mistakes } = readPipelines(setting, paths)
+  if (mistakes.length > 0) refuse(mistakes, setting.secrets, json)
   return pipelines
+}
+
+export function readPipelines(
+  { connectors, secrets, env }: Setting,
+  paths: readonly string[],
+): ReturnType<typeof parsePipelines> {
+  const files = filesOf(paths).map(path => ({ path: relative('', path) || path, text: readFile(path) }))
+  return parsePipelines(files, { connectors, env, readFile, secrets })
 }
 
 export function refuse(mistakes: readonly Mistake[], secrets: Secrets, json: boolean): never {
@@ -79,17 +86,28 @@ export function refuse(mistakes: readonly Mistake[], secrets: Secrets, json: boo
   throw new BadInput()
 }
 
-/** hub.yaml of the current directory, or --hub; all of it optional. */
-export function loadHub({ secrets, env }: Setting, { hub, dataDir, json }: CommonOptions): HubConfig {
+/** hub.yaml of the current directory, or --hub; all of it optional. With `runsTasks` the file must mean the same. */
+export function loadHub(setting: Setting, options: CommonOptions, runsTasks?: RunsTasks): HubConfig {
+  const { config, mistakes } = readHub(setting, options, runsTasks)
+  if (mistakes.length > 0) refuse(mistakes, setting.secrets, options.json === true)
+  return config
+}
+
+/** `path` null: there is none, and the defaults hold. */
+export function readHub(
+  { secrets, env }: Setting,
+  { hub, dataDir }: CommonOptions,
+  runsTasks?: RunsTasks,
+): { config: HubConfig; mistakes: readonly Mistake[]; path: string | null } {
   const path = hub ?? 'hub.yaml'
-  if (hub && !existsSync(hub)) {
+  const isThere = existsSync(path)
+  if (hub && !isThere) {
     complain(`${hub}: there is no such file`)
     throw new BadInput()
   }
-  const text = existsSync(path) ? readFile(path) : ''
-  const { config, mistakes } = parseHub({ path, text }, { env, readFile, secrets })
-  if (mistakes.length > 0) refuse(mistakes, secrets, json === true)
-  return dataDir ? { ...config, dataDir } : config
+  const text = isThere ? readFile(path) : ''
+  const { config, mistakes } = parseHub({ path, text }, { env, readFile, secrets, runsTasks })
+  return { config: dataDir ? { ...config, dataDir } : config, mistakes, path: isThere ? path : null }
 }
 
 export interface OwnedHub<H extends Hub = LocalHub> extends AsyncDisposable {

@@ -32,7 +32,7 @@ const isDrawn = (json: boolean | undefined): boolean => !json && process.stderr.
 
 export async function up(setting: Setting, paths: readonly string[], options: RunOptions): Promise<void> {
   const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
-  const config = loadHub(setting, options)
+  const config = loadHub(setting, options, 'here')
   const log = logOf(setting.secrets, levelOf(options))
   const stopped = stopSignal(STOP_MS)
   await using owned = ownHub(setting, config, log)
@@ -68,7 +68,7 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
 
 export async function run(setting: Setting, file: string, options: RunOptions): Promise<void> {
   const pipelines = loadPipelines(setting, [file], options.json)
-  const config = loadHub(setting, options)
+  const config = loadHub(setting, options, 'here')
   const log = logOf(setting.secrets, levelOf(options))
   const stopped = stopSignal(STOP_MS)
   await using owned = ownHub(setting, config, log)

@@ -7,28 +7,27 @@ import { ConnectorError } from '../errors.ts'
 
 export type SchemaType = 'AVRO' | 'PROTOBUF' | 'JSON'
 
-export const registrySchema = z
-  .strictObject({
-    url: z.string().min(1).meta({
-      title: 'URL',
-      description: 'http://host:8081; of Apicurio http://host:8080/apis/ccompat/v7.',
-    }),
-    username: z.string().min(1).optional().meta({ title: 'User', description: 'For basic authentication.' }),
-    password: z
-      .string()
-      .min(1)
-      .optional()
-      .meta({ title: 'Password', description: 'For basic authentication.', secret: true }),
-    subject: z.enum(['topic', 'record', 'topic_record']).default('topic').meta({
-      title: 'Subject',
-      description:
-        'topic: <topic>-key and <topic>-value. record: the record’s name. topic_record: <topic>-<the record’s name>.',
-    }),
-    register: z.boolean().default(true).meta({
-      title: 'Register',
-      description: 'false: schemas must stand there already, as we would make them.',
-    }),
-  })
+export const registrySchema = z.strictObject({
+  url: z.string().min(1).meta({
+    title: 'URL',
+    description: 'http://host:8081; of Apicurio http://host:8080/apis/ccompat/v7.',
+  }),
+  username: z.string().min(1).optional().meta({ title: 'User', description: 'For basic authentication.' }),
+  password: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({ title: 'Password', description: 'For basic authentication.', secret: true }),
+  subject: z.enum(['topic', 'record', 'topic_record']).default('topic').meta({
+    title: 'Subject',
+    description:
+      'topic: <topic>-key and <topic>-value. record: the record’s name. topic_record: <topic>-<the record’s name>.',
+  }),
+  register: z.boolean().default(true).meta({
+    title: 'Register',
+    description: 'false: schemas must stand there already, as we would make them.',
+  }),
+})
 export type RegistryConfig = z.output<typeof registrySchema>
 
 export interface RegisteredSchema {

@@ -3,14 +3,14 @@
  * shown with its error and tried again, and keeps no other from running.
  */
 import type { SearchResult, Sink } from '../connector.ts'
-import { asConnectorError, ConnectorError } from '../errors.ts'
+import { ConnectorError } from '../errors.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
-import { backoffMs } from '../worker/backoff.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
 import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { failedStatus, type Status, statusOf } from './status.ts'
+import { keepTrying, type Trying } from './trying.ts'
 
 /** What the API and the page ask of a hub, wherever its tasks run. */
 export interface Hub extends AsyncDisposable {
@@ -34,9 +34,12 @@ interface State {
   readonly parts: HubParts
   readonly stop: AbortController
   readonly running: Map<string, RunningPipeline>
-  /** Those that do not start: why. */
-  readonly failed: Map<string, { readonly definition: ParsedPipeline; readonly error: ConnectorError }>
-  readonly starting: Set<Promise<void>>
+  /** Those that are to start. */
+  readonly trying: Map<string, Trying>
+  /** Why those of them that were tried did not. */
+  readonly failed: Map<string, ConnectorError>
+  /** Those whose removal was begun: when it fails it can be said again. */
+  readonly leaving: Map<string, ParsedPipeline>
 }
 
 export function openHub(parts: HubParts): LocalHub {
@@ -44,22 +47,20 @@ export function openHub(parts: HubParts): LocalHub {
     parts,
     stop: new AbortController(),
     running: new Map(),
+    trying: new Map(),
     failed: new Map(),
-    starting: new Set(),
+    leaving: new Map(),
   }
   return {
-    start: definition => start(state, definition),
-    keepStarting(definition) {
-      const trying = keepStarting(state, definition)
-      state.starting.add(trying)
-      void trying.finally(() => state.starting.delete(trying))
-    },
+    start: definition => start(state, definition, state.stop.signal),
+    keepStarting: definition => keepStarting(state, definition),
     running: name => state.running.get(name) ?? null,
     async status() {
       const { pipelines } = await statusOf([...state.running.values()], parts.clock.nowUs() / 1000)
-      const failed = [...state.failed.values()].map(({ definition, error }) =>
-        failedStatus(definition, error),
-      )
+      const failed = [...state.trying.values()].flatMap(({ definition }) => {
+        const error = state.failed.get(definition.name)
+        return error ? [failedStatus(definition, error)] : []
+      })
       return { pipelines: [...pipelines, ...failed].sort((a, b) => (a.name < b.name ? -1 : 1)) }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
@@ -69,67 +70,54 @@ export function openHub(parts: HubParts): LocalHub {
     },
     async remove(pipeline) {
       const definition = definitionOf(state, pipeline)
+      state.leaving.set(pipeline, definition)
+      await state.trying.get(pipeline)?.end() // first: it may start right now
       await state.running.get(pipeline)?.[Symbol.asyncDispose]()
       state.running.delete(pipeline)
       state.failed.delete(pipeline)
-      return removePipeline(parts, definition)
+      const dropped = await removePipeline(parts, definition)
+      state.leaving.delete(pipeline)
+      return dropped
     },
     async [Symbol.asyncDispose]() {
       state.stop.abort()
-      await Promise.all(state.starting)
+      await Promise.all([...state.trying.values()].map(one => one.end()))
       await Promise.all([...state.running.values()].map(one => one[Symbol.asyncDispose]()))
     },
   }
 }
 
-async function start(state: State, definition: ParsedPipeline): Promise<RunningPipeline> {
-  await admit(definition, state.parts, state.stop.signal)
+async function start(
+  state: State,
+  definition: ParsedPipeline,
+  signal: AbortSignal,
+): Promise<RunningPipeline> {
+  await admit(definition, state.parts, signal)
   const running = await startPipeline(definition, state.parts)
   state.running.set(definition.name, running)
   return running
 }
 
-const keepStarting = (state: State, definition: ParsedPipeline): Promise<void> =>
-  keepTrying(state.parts, definition, state.stop.signal, {
-    async attempt() {
-      await start(state, definition)
-      state.failed.delete(definition.name)
+function keepStarting(state: State, definition: ParsedPipeline): void {
+  const { name } = definition
+  const trying = keepTrying(state.parts, definition, {
+    async attempt(signal) {
+      await start(state, definition, signal)
+      state.failed.delete(name)
     },
-    failed: error => void state.failed.set(definition.name, { definition, error }),
+    failed: error => void state.failed.set(name, error),
   })
-
-export interface Trying {
-  attempt(): Promise<void>
-  failed(error: ConnectorError): void
-  /** Default: for as long as the signal is. */
-  isWanted?(): boolean
+  state.trying.set(name, trying)
+  void trying.done.then(() => {
+    if (state.trying.get(name) === trying) state.trying.delete(name)
+  })
 }
 
-/** Again with backoff until it works. */
-export async function keepTrying(
-  { clock, log, random }: HubParts,
-  { name, errors: { retry } }: ParsedPipeline,
-  signal: AbortSignal,
-  { attempt, failed, isWanted = () => true }: Trying,
-): Promise<void> {
-  for (let count = 1; !signal.aborted && isWanted(); count++)
-    try {
-      return await attempt()
-    } catch (thrown) {
-      const error = asConnectorError(thrown)
-      failed(error)
-      log.error(
-        { pipeline: name, kind: error.kind, attempt: count, hint: error.hint },
-        `${name} does not start: ${error.message}`,
-      )
-      await clock.sleep(backoffMs(retry, count, random()), signal)
-    }
-}
-
-function definitionOf({ running, failed }: State, pipeline: string): ParsedPipeline {
-  const definition = running.get(pipeline)?.definition ?? failed.get(pipeline)?.definition
+function definitionOf({ running, trying, leaving }: State, pipeline: string): ParsedPipeline {
+  const known = running.get(pipeline) ?? trying.get(pipeline)
+  const definition = known?.definition ?? leaving.get(pipeline)
   if (definition) return definition
-  throw unknownPipeline(pipeline, [...running.keys(), ...failed.keys()])
+  throw unknownPipeline(pipeline, [...running.keys(), ...trying.keys()])
 }
 
 export const unknownPipeline = (pipeline: string, known: readonly string[]): ConnectorError =>

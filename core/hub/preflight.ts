@@ -131,5 +131,6 @@ export async function admit(
   const early = wasMade ? await planAll(definition, context, state) : null
   if (!isRead) await checkAll(followed(definition, state), context, wasMade)
   const plan = early ?? (await planAll(definition, context, state))
+  signal.throwIfAborted() // who ended it may have taken away what it was made as
   recordMade(definition, plan, state, clock.nowUs() / 1000)
 }

@@ -3,70 +3,34 @@
  * tell. Any number of hubs may do the same for the same files; none of them is needed for what runs already.
  */
 import type { Clock } from '../connector.ts'
-import { asConnectorError, ConnectorError } from '../errors.ts'
+import { ConnectorError } from '../errors.ts'
 import type { TopicEnds } from '../log/log.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
-import type { Offer, Offered, TaskQueue } from '../queue/queue.ts'
-import type { Json } from '../record.ts'
+import type { Offered } from '../queue/queue.ts'
 import { readDeadLetters } from '../worker/dead-letters.ts'
-import { type Hub, keepTrying, readDeadLettersOf, search, unknownPipeline } from './hub.ts'
-import type { PipelineLogs } from './logs.ts'
-import type { HubParts } from './pipeline.ts'
+import { type Hub, readDeadLettersOf, search, unknownPipeline } from './hub.ts'
+import { closeLogs, type Known, type Offering, offerAgain, type RemoteParts, withdraw } from './offering.ts'
 import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { readReport } from './reports.ts'
 import { failedStatus, lagOf, lagSeconds, type PipelineStatus, type TaskStatus, worstOf } from './status.ts'
+import { keepTrying } from './trying.ts'
 
-export interface RemoteParts extends HubParts {
-  readonly queue: TaskQueue
-  /** What a worker needs to know of a pipeline: its file, as it stands. */
-  dataOf(definition: ParsedPipeline): Json
-}
-
-interface Known {
-  readonly definition: ParsedPipeline
-  /** Its tasks are offered. */
-  isChecked: boolean
-  error: ConnectorError | null
-  logs: Promise<PipelineLogs> | null
-  deadLetters: number
-  countedMs: number
-}
-
-interface State extends RemoteParts {
-  readonly stop: AbortController
-  readonly known: Map<string, Known>
-  readonly working: Set<Promise<void>>
-  /** An empty list of pipelines means something only when there was one. */
-  hasStarted: boolean
-}
-
-const OFFER_MS = 1_000
-const WITHDRAW_MS = 30_000
 /** Dead letters are read to be counted: not at each look. */
 const COUNT_MS = 10_000
+
 export function openRemoteHub(parts: RemoteParts): Hub {
-  const state: State = {
+  const state: Offering = {
     ...parts,
     stop: new AbortController(),
     known: new Map(),
-    working: new Set(),
+    gone: new Map(),
     hasStarted: false,
   }
-  const inBackground = (work: Promise<void>) => {
-    state.working.add(work)
-    void work.finally(() => state.working.delete(work))
-  }
-  inBackground(offerAgain(state))
-  const add = (definition: ParsedPipeline): Known => {
-    const known = { definition, isChecked: false, error: null, logs: null, deadLetters: 0, countedMs: 0 }
-    state.known.set(definition.name, known)
-    state.hasStarted = true
-    return known
-  }
+  const offering = offerAgain(state)
   return {
-    keepStarting: definition => inBackground(keepChecking(state, add(definition))),
+    keepStarting: definition => add(state, definition),
     async status() {
       const offered = await state.queue.list().catch(() => null)
       const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
@@ -74,70 +38,59 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
     deadLetters: pipeline => readDeadLettersOf(parts, definitionOf(state, pipeline).name),
-    remove: pipeline => remove(state, definitionOf(state, pipeline)),
+    async remove(pipeline) {
+      const definition = state.gone.get(pipeline) ?? definitionOf(state, pipeline) // said again, maybe
+      await withdraw(state, definition)
+      return removePipeline(state, definition)
+    },
     async [Symbol.asyncDispose]() {
       state.stop.abort()
-      await Promise.all(state.working)
-      for (const { logs } of state.known.values()) await closeLogs(logs)
+      const known = [...state.known.values()]
+      await Promise.all([offering, ...known.map(one => one.trying?.end())])
+      for (const { logs } of known) await closeLogs(logs)
     },
   }
 }
 
-async function closeLogs(opening: Promise<PipelineLogs> | null): Promise<void> {
-  await (await opening?.catch(() => null))?.[Symbol.asyncDispose]()
-}
-
-function definitionOf({ known }: State, pipeline: string): ParsedPipeline {
+function definitionOf({ known }: Offering, pipeline: string): ParsedPipeline {
   const found = known.get(pipeline)
   if (found) return found.definition
   throw unknownPipeline(pipeline, [...known.keys()])
 }
 
-const keepChecking = (state: State, known: Known): Promise<void> =>
-  keepTrying(state, known.definition, state.stop.signal, {
-    async attempt() {
-      await admit(known.definition, state, state.stop.signal, await isRead(state, known.definition))
+function add(state: Offering, definition: ParsedPipeline): void {
+  const known: Known = {
+    definition,
+    trying: null,
+    isChecked: false,
+    error: null,
+    logs: null,
+    deadLetters: 0,
+    countedMs: 0,
+    mark: undefined,
+  }
+  state.known.set(definition.name, known)
+  state.gone.delete(definition.name)
+  state.hasStarted = true
+  known.trying = keepTrying(state, definition, {
+    async attempt(signal) {
+      await admit(definition, state, signal, await isRead(state, definition))
       known.error = null
       known.isChecked = true
     },
     failed(error) {
       known.error = error
     },
-    isWanted: () => state.known.get(known.definition.name) === known,
   })
+}
 
-async function isRead({ queue }: State, definition: ParsedPipeline): Promise<boolean> {
+async function isRead({ queue }: Offering, definition: ParsedPipeline): Promise<boolean> {
   const { source } = tasksOf(definition)
   return (await queue.list()).some(one => one.task === source && one.state === 'held')
 }
 
-function offersOf(state: State, { definition }: Known): readonly Offer[] {
-  const data = state.dataOf(definition)
-  const { source, sinks } = tasksOf(definition)
-  return [
-    { task: source, kind: 'source', data },
-    ...sinks.map((sink): Offer => ({ task: sink.name, kind: 'sink', data })),
-  ]
-}
-
-/** What a queue that lost everything lacks comes back with the next look. Pipelines that are not checked yet may run already: they are left alone. */
-async function offerAgain(state: State): Promise<void> {
-  const { queue, clock, log, stop, known } = state
-  while (!stop.signal.aborted) {
-    try {
-      const all = [...known.values()]
-      const waiting = new Set(all.filter(one => !one.isChecked).map(one => one.definition.name))
-      const offers = all.filter(one => one.isChecked).flatMap(one => offersOf(state, one))
-      if (state.hasStarted) await queue.offer(offers, task => waiting.has(task.slice(0, task.indexOf('/'))))
-    } catch (error) {
-      log.warn({}, `the tasks could not be offered: ${asConnectorError(error).message}`)
-    }
-    await clock.sleep(OFFER_MS, stop.signal)
-  }
-}
-
 /** Of the log; opened at the first look, and then kept. */
-async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]> {
+async function endsOf(state: Offering, known: Known): Promise<readonly TopicEnds[]> {
   known.logs ??= state.logs.open(known.definition)
   const opening = known.logs
   try {
@@ -155,7 +108,7 @@ async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]>
 }
 
 async function statusOf(
-  state: State,
+  state: Offering,
   known: Known,
   offered: readonly Offered[] | null,
 ): Promise<PipelineStatus> {
@@ -219,24 +172,4 @@ function taskStatus(
     metrics,
     worker: offered?.state === 'held' ? (report?.owner ?? null) : null,
   }
-}
-
-/** Its tasks end first: one that went on would make again what is taken away. */
-async function remove(state: State, definition: ParsedPipeline): Promise<readonly string[]> {
-  const { known, queue, clock } = state
-  const { name } = definition
-  const logs = known.get(name)?.logs ?? null
-  known.delete(name)
-  await closeLogs(logs)
-  const until = clock.monotonicMs() + WITHDRAW_MS
-  for (;;) {
-    const left = (await queue.list()).filter(one => one.task.startsWith(`${name}/`))
-    if (left.length === 0) break
-    if (clock.monotonicMs() > until)
-      throw new ConnectorError('unavailable', `${left.map(one => one.task).join(', ')} did not end`, {
-        hint: 'Say it again; a worker that is away loses its tasks within seconds.',
-      })
-    await clock.sleep(200)
-  }
-  return removePipeline(state, definition)
 }

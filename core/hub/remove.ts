@@ -5,6 +5,7 @@
 import type { Sink, Source } from '../connector.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
+import type { DataDirectory } from './directory.ts'
 import { lookingContext } from './looking.ts'
 import type { HubParts } from './pipeline.ts'
 
@@ -23,12 +24,16 @@ export async function removePipeline(parts: HubParts, pipeline: ParsedPipeline):
     )
   }
   dropped.push(...(await parts.logs.remove(pipeline)))
-  const forget = directory.state.transaction(() => {
-    for (const table of ['progress', 'leases', 'detached'])
-      directory.state.prepare(`DELETE FROM ${table} WHERE task LIKE ? ESCAPE '!'`).run(`${name}/%`)
-    directory.state.prepare('DELETE FROM pipelines WHERE name = ?').run(name)
-  })
-  forget()
+  forgetPipeline(directory, name)
   dropped.push(`progress of ${name}`)
   return dropped
+}
+
+/** What the data directory knows of a pipeline. */
+export function forgetPipeline({ state }: DataDirectory, name: string): void {
+  state.transaction(() => {
+    for (const table of ['progress', 'leases', 'detached'])
+      state.prepare(`DELETE FROM ${table} WHERE task LIKE ? ESCAPE '!'`).run(`${name}/%`)
+    state.prepare('DELETE FROM pipelines WHERE name = ?').run(name)
+  })()
 }

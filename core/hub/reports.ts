@@ -1,4 +1,5 @@
 /** What a worker tells of a task, through the queue, and what a hub makes of it. Plain JSON; nothing secret is in it. */
+import type { ConnectorError } from '../errors.ts'
 import type { LogOffset, TopicEnds } from '../log/log.ts'
 import type { Json } from '../record.ts'
 import type { Task, TaskState } from '../worker/task.ts'
@@ -20,13 +21,18 @@ export interface Seen {
   target: readonly TopicEnds[] | null
 }
 
-export function reportOf(task: Task, owner: string, { position, target }: Seen): Json {
+export function reportOf(
+  task: Task,
+  owner: string,
+  { position, target }: Seen,
+  redact: (text: string) => string,
+): Json {
   const error = task.error()
   const report: TaskReport = {
     owner,
     state: task.state(),
-    error: error?.message ?? null,
-    hint: error?.hint ?? null,
+    error: error ? redact(error.message) : null,
+    hint: error?.hint ? redact(error.hint) : null,
     metrics: task.metrics.all(),
     position,
     target,
@@ -35,12 +41,12 @@ export function reportOf(task: Task, owner: string, { position, target }: Seen):
 }
 
 /** Of a task that could not even be begun. */
-export function unopened(owner: string, message: string, hint: string | undefined): Json {
+export function unopened(owner: string, error: ConnectorError, redact: (text: string) => string): Json {
   const report: TaskReport = {
     owner,
     state: 'failing',
-    error: message,
-    hint: hint ?? null,
+    error: redact(error.message),
+    hint: error.hint ? redact(error.hint) : null,
     metrics: {},
     position: null,
     target: null,

@@ -2,36 +2,29 @@
  * A worker: takes tasks that hubs offer and runs each for as long as it has the lease. Keeps nothing: what it needs of a pipeline comes
  * with the offer, secrets from its own environment.
  *
- *   take ─▶ parse ─▶ logs of the pipeline (shared by its tasks here) ─▶ attempt ─▶ give back: at once, after a backoff, or parked
+ *   take, up to its share (balance.ts)
+ *        ─▶ parse ─▶ logs of the pipeline (shared by its tasks here) ─▶ attempt ─▶ give back: at once, after a backoff, or parked
  */
 import { setMaxListeners } from 'node:events'
-import type { Clock, Log } from '../connector.ts'
 import { asConnectorError, ConnectorError } from '../errors.ts'
 import type { LogOffset } from '../log/log.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
-import type { Release, Taken, TaskKind, TaskQueue } from '../queue/queue.ts'
+import type { Release, Taken, TaskKind } from '../queue/queue.ts'
 import type { ChangeRecord, Json, LogRecord } from '../record.ts'
 import { backoffMs } from '../worker/backoff.ts'
 import { type Attempt, attemptTask, type Task } from '../worker/task.ts'
+import { type Balance, type BalanceParts, type Holding, keepBalance } from './balance.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
 import { reportOf, type Seen, unopened } from './reports.ts'
 import { openSink, openSource, type TaskParts } from './tasks.ts'
 
-export interface WorkerParts {
-  readonly queue: TaskQueue
+export interface WorkerParts extends BalanceParts {
   readonly logs: Logs
-  readonly clock: Clock
   readonly random: () => number
-  readonly log: Log
   readonly redact: (text: string) => string
   /** Of an offer's data; throws `config` with every mistake. */
   parse(data: Json): ParsedPipeline
-  /** Unlike that of any other worker. */
-  readonly owner: string
-  readonly concurrency: number
-  readonly kinds: readonly TaskKind[]
-  readonly signal: AbortSignal
 }
 
 export interface RunningWorker {
@@ -48,9 +41,18 @@ interface Shared {
   users: number
 }
 
+/** From the moment it was taken until it was given back. */
+interface Held extends Holding {
+  readonly stop: AbortController
+  running: Task | null
+}
+
 interface State extends WorkerParts {
-  readonly running: Set<Task>
+  readonly held: Set<Held>
   readonly shared: Map<string, Shared>
+  readonly working: Set<Promise<void>>
+  /** The wait for the next task, and for tasks of which kinds. */
+  turn: { readonly kinds: readonly TaskKind[]; readonly end: AbortController } | null
   movedMs: number
 }
 
@@ -60,50 +62,99 @@ const PARKED_MS = 365 * 86_400_000
 
 export function startWorker(parts: WorkerParts): RunningWorker {
   setMaxListeners(0, parts.signal)
-  const state: State = { ...parts, running: new Set(), shared: new Map(), movedMs: parts.clock.monotonicMs() }
-  const slots = Array.from({ length: parts.concurrency }, () => slot(state))
+  const state: State = {
+    ...parts,
+    held: new Set(),
+    shared: new Map(),
+    working: new Set(),
+    turn: null,
+    movedMs: parts.clock.monotonicMs(),
+  }
+  const balance = keepBalance(parts, state.held, () => endTurn(state, balance))
   return {
-    tasks: () => [...state.running],
+    tasks: () => [...state.held].flatMap(one => one.running ?? []),
     movedMs: () => state.movedMs,
-    done: Promise.all(slots).then(() => {}),
+    done: Promise.all([takeAgain(state, balance), balance.done]).then(() => {}),
   }
 }
 
-async function slot(state: State): Promise<void> {
+async function takeAgain(state: State, balance: Balance): Promise<void> {
   const { owner, signal, clock, log } = state
   while (!signal.aborted) {
     try {
-      const taken = await takeInTurn(state)
+      const taken = await takeInTurn(state, balance)
       state.movedMs = clock.monotonicMs()
-      if (taken) await runTaken(state, taken)
+      if (!taken) continue
+      const work = hold(state, taken).finally(() => {
+        state.working.delete(work)
+        endTurn(state, balance)
+      })
+      state.working.add(work)
     } catch (error) {
       log.warn({ owner }, `the queue: ${asConnectorError(error).message}`)
       await clock.sleep(500, signal)
     }
   }
+  await Promise.all(state.working)
+}
+
+/** A turn that waits for what is not wanted now, or not for all that is. */
+function endTurn({ turn }: State, balance: Balance): void {
+  if (turn && turn.kinds.join() !== balance.wanted().join()) turn.end.abort()
 }
 
 /** Returns now and then without a task, so that one can see that it asks. */
-async function takeInTurn({ queue, owner, kinds, signal, clock }: State): Promise<Taken | null> {
-  const turn = new AbortController()
-  const end = () => turn.abort('over')
+async function takeInTurn(state: State, balance: Balance): Promise<Taken | null> {
+  const { queue, owner, signal, clock } = state
+  const turn = { kinds: balance.wanted(), end: new AbortController() }
+  const end = () => turn.end.abort()
   signal.addEventListener('abort', end)
-  void clock.sleep(TURN_MS, turn.signal).then(end)
+  const sleeping = clock.sleep(TURN_MS, turn.end.signal).then(end)
+  state.turn = turn
   try {
-    return await queue.take(owner, kinds, turn.signal)
+    if (turn.kinds.length > 0) return await queue.take(owner, turn.kinds, turn.end.signal)
+    await sleeping
+    return null
   } finally {
+    state.turn = null
     signal.removeEventListener('abort', end)
     end()
   }
 }
 
-async function runTaken(state: State, taken: Taken): Promise<void> {
+async function hold(state: State, taken: Taken): Promise<void> {
+  const { signal, held, log, owner } = state
+  const stop = new AbortController()
+  setMaxListeners(0, stop.signal)
+  const one: Held = {
+    task: taken.lease.task,
+    kind: taken.offer.kind,
+    stop,
+    running: null,
+    isRunning: () => one.running?.state() === 'running',
+    isEnding: () => stop.signal.aborted,
+    end: () => stop.abort(),
+  }
+  held.add(one)
+  signal.addEventListener('abort', one.end, { once: true })
+  if (signal.aborted) one.end()
+  try {
+    await runTaken(state, taken, one)
+  } catch (error) {
+    log.warn({ owner }, `${one.task} could not be given back: ${asConnectorError(error).message}`)
+  } finally {
+    held.delete(one)
+    signal.removeEventListener('abort', one.end)
+  }
+}
+
+async function runTaken(state: State, taken: Taken, held: Held): Promise<void> {
   const { queue, owner, log, redact } = state
   const { task } = taken.lease
   log.info({ task, epoch: taken.lease.epoch, owner }, `${task} is run here`)
   let release: Release
   try {
-    release = await withShared(state, taken, shared => attempted(state, taken, shared))
+    release = await withShared(state, taken, shared => attempted(state, taken, held, shared))
   } catch (thrown) {
     const error = asConnectorError(thrown)
     log.error(
@@ -114,7 +165,7 @@ async function runTaken(state: State, taken: Taken): Promise<void> {
       delayMs: 5_000,
       above: 0,
       failures: taken.failures + 1,
-      report: unopened(owner, redact(error.message), error.hint),
+      report: unopened(owner, error, redact),
     }
   }
   await queue.release(taken, release)
@@ -146,13 +197,10 @@ async function withShared(
 async function attempted(
   state: State,
   taken: Taken,
+  held: Held,
   { definition, logs }: { definition: ParsedPipeline; logs: PipelineLogs },
 ): Promise<Release> {
-  const { signal, clock, log, redact, owner } = state
-  const stop = new AbortController()
-  const onStop = () => stop.abort()
-  signal.addEventListener('abort', onStop, { once: true })
-  if (signal.aborted) stop.abort()
+  const { clock, log, redact, owner } = state
   const seen: Seen = { position: null, target: null }
   const parts: TaskParts = {
     definition,
@@ -166,16 +214,14 @@ async function attempted(
     },
     died() {},
   }
-  const attempt = start(state, taken, parts, seen, stop.signal)
-  state.running.add(attempt.task)
+  const attempt = start(state, taken, parts, seen, held.stop.signal)
+  held.running = attempt.task
   const over = new AbortController()
-  const reporting = report(state, taken, attempt.task, seen, stop, over.signal)
+  const reporting = report(state, taken, attempt.task, seen, held.stop, over.signal)
   await attempt.task.done
   over.abort()
   await reporting
-  state.running.delete(attempt.task)
-  signal.removeEventListener('abort', onStop)
-  return releaseOf(state, attempt, definition, reportOf(attempt.task, owner, seen))
+  return releaseOf(state, attempt, definition, reportOf(attempt.task, owner, seen, redact))
 }
 
 function start(
@@ -230,7 +276,7 @@ function start(
 
 /** A task that is wanted no more, or by another file, ends here; that the queue is away ends nothing: the lease does. */
 async function report(
-  { queue, clock, owner }: State,
+  { queue, clock, owner, redact }: State,
   taken: Taken,
   task: Task,
   seen: Seen,
@@ -239,7 +285,7 @@ async function report(
 ): Promise<void> {
   while (!over.aborted) {
     try {
-      if (!(await queue.report(taken, reportOf(task, owner, seen)))) stop.abort()
+      if (!(await queue.report(taken, reportOf(task, owner, seen, redact)))) stop.abort()
     } catch {
       // told by whoever renews the lease
     }

@@ -1,7 +1,7 @@
 /** `hub.yaml`: what a hub is apart from its pipelines. All of it optional; never read as a pipeline. */
 import { z } from 'zod'
 import { Secrets } from '../secrets.ts'
-import { readYaml, type Tree, type YamlFile } from './document.ts'
+import { type Read, readYaml, type Tree, type YamlFile } from './document.ts'
 import { type HubLog, hubLogSchema, KAFKA_ONLY } from './hub-log-schema.ts'
 import { type HubQueue, hubQueueSchema } from './hub-queue-schema.ts'
 import { inOrder, type Mistake } from './mistake.ts'
@@ -71,18 +71,26 @@ const configOf = ({ name, data_dir, api, log, queue }: z.output<typeof hubSchema
   queue: queue.type === 'bullmq' ? queue : null,
 })
 
+/** Where the tasks of a hub are run: in the process that reads the file, or by workers. */
+export type RunsTasks = 'here' | 'workers'
+
 export interface ParseHubOptions extends ReferenceSources {
   readonly secrets?: Secrets
+  /** What the command at hand does: the file must say the same. */
+  readonly runsTasks?: RunsTasks | undefined
 }
 
 /** An empty text gives the defaults; so does one with mistakes, which nobody should go on with. */
 export function parseHub(
   file: YamlFile,
-  { secrets = new Secrets(), ...sources }: ParseHubOptions,
+  { secrets = new Secrets(), runsTasks, ...sources }: ParseHubOptions,
 ): { config: HubConfig; mistakes: readonly Mistake[] } {
   const defaults = configOf(hubSchema.parse({}))
   const read = readYaml(file, sources)
-  if (!read.tree) return { config: defaults, mistakes: inOrder(read.mistakes) }
+  if (!read.tree) {
+    const embedded = runsTasks === 'workers' ? [read.mistakeAt(0, NEEDS_QUEUE)] : []
+    return { config: defaults, mistakes: inOrder([...read.mistakes, ...embedded]) }
+  }
   const { value, mistakes: found } = validated(hubSchema, read.tree, read, {
     secrets,
     notBuilt: HUB_NOT_BUILT,
@@ -98,11 +106,34 @@ export function parseHub(
         'queue.type is "bullmq": it needs log.type kafka, for workers on several machines share no files',
       ),
     )
+  else if (value) mistakes.push(...elsewhere(value.queue.type, read.tree, read, runsTasks))
   const misplaced = misplacedReferences(read.tree, read, sources.env, false)
   return {
     config: value ? configOf(value) : defaults,
     mistakes: inOrder([...read.mistakes, ...mistakes, ...misplaced, ...idle]),
   }
+}
+
+const NEEDS_QUEUE =
+  'queue.type is embedded: workers need queue.type bullmq and log.type kafka. To run everything in one process: `millrace up`'
+
+/** A file that says another command runs its tasks. */
+function elsewhere(
+  type: 'embedded' | 'bullmq',
+  tree: Tree,
+  { mistakeAt }: Read,
+  runsTasks: RunsTasks | undefined,
+): Mistake[] {
+  const at = (treeAt(tree, ['queue', 'type']) ?? treeAt(tree, ['queue']) ?? tree).at
+  if (runsTasks === 'workers' && type === 'embedded') return [mistakeAt(at, NEEDS_QUEUE)]
+  if (runsTasks === 'here' && type === 'bullmq')
+    return [
+      mistakeAt(
+        at,
+        'queue.type is "bullmq": workers run the tasks, and this command would run them here. Start `millrace hub` and `millrace worker`, or take `queue` out of the file',
+      ),
+    ]
+  return []
 }
 
 /** Keys that would do nothing: whoever wrote them thinks that they do. */

@@ -1,6 +1,6 @@
 /**
  * Tasks in Redis, handed out by BullMQ: a job for each task, which is never done. Whoever gets the job has its lock, and extends it; a
- * lock that runs out sends the job back to the others. The one file that imports bullmq and ioredis.
+ * lock that runs out sends the job back to the others. The one file that imports bullmq; ioredis is known to hints.ts, too.
  *
  *   queues    <prefix>:<hub>-source, <prefix>:<hub>-sink       job id = task
  *   data      { offer, epoch, failures, isWanted }             progress: the last report
@@ -9,12 +9,13 @@
  * writer finds a higher one where the data lives, and says so when it gives the task back.
  */
 import { randomUUID } from 'node:crypto'
-import { type Job, Queue as JobQueue, Worker } from 'bullmq'
+import { type Job, Queue as JobQueue, type JobType, Worker } from 'bullmq'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Clock, Log } from '../connector.ts'
 import { ConnectorError, Fenced } from '../errors.ts'
 import type { Json } from '../record.ts'
-import type { Lease, Offer, Offered, Release, Taken, TaskKind, TaskQueue } from './queue.ts'
+import { type Hints, hintsIn } from './hints.ts'
+import type { Fleet, Lease, Offer, Offered, Presence, Release, Taken, TaskKind, TaskQueue } from './queue.ts'
 
 export interface BullQueueOptions {
   /** redis:// or rediss://, with user and password where they are asked for. */
@@ -42,13 +43,18 @@ type TaskJob = Job<Data>
 
 const KINDS: readonly TaskKind[] = ['source', 'sink']
 const PREFIX = 'millrace'
+const STATES: JobType[] = ['active', 'waiting', 'delayed', 'prioritized']
 const POLL_MS = 100
+const AGREED_MS = 10_000
 
 interface State {
   readonly options: BullQueueOptions
   readonly redis: Redis
+  readonly hints: Hints
   readonly queues: Readonly<Record<TaskKind, JobQueue<Data>>>
   readonly workers: Map<TaskKind, Worker<Data>>
+  /** Task → what we offer of it, and when it was read and stood there as that. */
+  readonly agreed: Map<string, { readonly offer: Offer; readonly atMs: number }>
   /** Task → the job that we hold, and the token of its lock. */
   readonly held: Map<string, { readonly job: TaskJob; readonly token: string }>
 }
@@ -71,8 +77,10 @@ export async function openBullQueue(options: BullQueueOptions): Promise<TaskQueu
   const state: State = {
     options,
     redis,
+    hints: hintsIn({ redis, prefix: `${PREFIX}:${options.hub}`, silenceMs: options.lockMs }),
     queues: { source: queueOf('source'), sink: queueOf('sink') },
     workers: new Map(),
+    agreed: new Map(),
     held: new Map(),
   }
   for (const queue of Object.values(state.queues)) queue.on('error', error => told(state, error))
@@ -90,6 +98,10 @@ export async function openBullQueue(options: BullQueueOptions): Promise<TaskQueu
     renew: lease => guarded(renew(state, lease)),
     report: (taken, report) => guarded(reported(state, taken, report)),
     release: (taken, release) => guarded(released(state, taken, release)),
+    present: worker => guarded(present(state, worker)),
+    leave: owner => guarded(state.hints.leave(owner)),
+    withdraw: (pipeline, mark) => guarded(withdraw(state, pipeline, mark)),
+    withdrawn: () => guarded(state.hints.withdrawn()),
     async [Symbol.asyncDispose]() {
       await Promise.all([...state.workers.values()].map(worker => worker.close(true)))
       await Promise.all(Object.values(state.queues).map(queue => queue.close()))
@@ -160,19 +172,34 @@ async function offer(
   for (const kind of KINDS) {
     const queue = state.queues[kind]
     const wanted = new Map(offers.filter(one => one.kind === kind).map(one => [one.task, one]))
-    const there = new Map((await jobsOf(queue)).map(job => [job.data.offer.task, job]))
+    const there = new Set(await queue.getRanges(STATES, 0, -1)) // ids: those that are as they were are not read each time
     const missing = [...wanted.values()].filter(one => !there.has(one.task))
     // Of two hubs at once the second adds nothing: the job's id is the task's.
-    await queue.addBulk(
-      missing.map(one => ({
-        name: 'task',
-        data: dataOf(one),
-        opts: { jobId: one.task, removeOnComplete: true, removeOnFail: true },
-      })),
-    )
-    for (const [task, job] of there)
-      if (wanted.has(task) || !isKept(task)) await adjust(queue, job, wanted.get(task))
+    if (missing.length > 0)
+      await queue.addBulk(
+        missing.map(one => ({
+          name: 'task',
+          data: dataOf(one),
+          opts: { jobId: one.task, removeOnComplete: true, removeOnFail: true },
+        })),
+      )
+    for (const task of there) {
+      const one = wanted.get(task)
+      if (one ? isAgreed(state, one) : isKept(task)) continue
+      const job = (await queue.getJob(task)) as TaskJob | undefined
+      if (job?.data?.offer) await adjust(queue, job, one) // else one that went while it was read
+      if (one) state.agreed.set(task, { offer: one, atMs: state.options.clock.monotonicMs() })
+      else state.agreed.delete(task)
+    }
   }
+}
+
+/** It was read not long ago, and stood there as we offer it. Another hub that has another file for it is heard then. */
+function isAgreed({ agreed, options }: State, offer: Offer): boolean {
+  const known = agreed.get(offer.task)
+  return (
+    known !== undefined && options.clock.monotonicMs() - known.atMs < AGREED_MS && isSame(known.offer, offer)
+  )
 }
 
 async function adjust(queue: JobQueue<Data>, job: TaskJob, wanted: Offer | undefined): Promise<void> {
@@ -184,8 +211,24 @@ async function adjust(queue: JobQueue<Data>, job: TaskJob, wanted: Offer | undef
   else await queue.remove(job.id!).catch(() => 0) // held: its holder removes it
 }
 
+async function withdraw({ queues, hints }: State, pipeline: string, mark: string): Promise<void> {
+  await hints.withdraw(pipeline, mark) // first: a hub that looks now must not offer again what goes
+  for (const queue of Object.values(queues))
+    for (const job of await jobsOf(queue))
+      if (job.data.offer.task.startsWith(`${pipeline}/`)) await adjust(queue, job, undefined)
+}
+
+async function present({ queues, hints }: State, worker: Presence): Promise<Fleet> {
+  const [workers, source, sink] = await Promise.all([
+    hints.present(worker),
+    queues.source.getWaitingCount(),
+    queues.sink.getWaitingCount(),
+  ])
+  return { workers, waiting: { source, sink } }
+}
+
 const jobsOf = async (queue: JobQueue<Data>): Promise<TaskJob[]> =>
-  ((await queue.getJobs(['active', 'waiting', 'delayed', 'prioritized'])) as (TaskJob | undefined)[]).filter(
+  ((await queue.getJobs(STATES)) as (TaskJob | undefined)[]).filter(
     job => job?.data?.offer !== undefined, // one that went while it was read
   ) as TaskJob[]
 

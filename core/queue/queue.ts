@@ -66,6 +66,21 @@ export interface Offered extends Offer {
   readonly report: Json
 }
 
+/** A worker, as it tells of itself. */
+export interface Presence {
+  readonly owner: string
+  readonly kinds: readonly TaskKind[]
+  /** Tasks that it runs at most; 0: it takes none for now. */
+  readonly concurrency: number
+  readonly held: Readonly<Record<TaskKind, number>>
+}
+
+/** Who is there, and what nobody has taken. */
+export interface Fleet {
+  readonly workers: readonly Presence[]
+  readonly waiting: Readonly<Record<TaskKind, number>>
+}
+
 export interface TaskQueue extends Renewal, AsyncDisposable {
   /**
    * These are the tasks there are to be: makes what is missing, takes away what is not among them and not to be kept as it is.
@@ -79,4 +94,15 @@ export interface TaskQueue extends Renewal, AsyncDisposable {
   report(taken: Taken, report: Json): Promise<boolean>
   /** Gives it back; nothing when it is no longer ours. */
   release(taken: Taken, release: Release): Promise<void>
+  /** Says that this worker is there, until it is silent for as long as a lease lasts; answers with all that are. A hint. */
+  present(worker: Presence): Promise<Fleet>
+  /** It is not there any more. */
+  leave(owner: string): Promise<void>
+  /**
+   * Takes away the tasks of a pipeline, and leaves word for the hubs that offer them: the mark, another one for each time that somebody
+   * deletes it. Repeatable with the same mark, as long as tasks are left. A hint.
+   */
+  withdraw(pipeline: string, mark: string): Promise<void>
+  /** Pipelines that were withdrawn in the last hours, with their marks. */
+  withdrawn(): Promise<ReadonlyMap<string, string>>
 }

@@ -1,5 +1,5 @@
-/** The real clock, made in the composition root and nowhere else. */
-import { performance } from 'node:perf_hooks'
+/** The real clock, and how far the event loop is behind it: made in the composition root and nowhere else. */
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 import type { Clock } from '../connector.ts'
 
 export const realClock: Clock = {
@@ -16,4 +16,15 @@ export const realClock: Clock = {
       const timer = setTimeout(wake, Math.min(ms, 0x7fffffff))
       signal?.addEventListener('abort', wake, { once: true })
     }),
+}
+
+/** Milliseconds that the event loop stood still at most since it was asked last. */
+export function watchLoopDelay(): () => number {
+  const delay = monitorEventLoopDelay({ resolution: 20 })
+  delay.enable()
+  return () => {
+    const maxMs = delay.max / 1e6
+    delay.reset()
+    return maxMs
+  }
 }

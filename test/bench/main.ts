@@ -1,5 +1,6 @@
 /** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
+import { fleet } from './fleet.ts'
 import { benchLog } from './log.ts'
 import { logToObjects } from './object.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
@@ -17,6 +18,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
   'log-to-redis': (rows = 300_000) => logToRedis(rows),
   'log-to-objects': (rows = 1_000_000) => logToObjects(rows),
+  fleet: (_, minutes) => fleet(Math.min(60, minutes * 2)),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
 

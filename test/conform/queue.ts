@@ -1,7 +1,7 @@
 /** The kit every task queue passes: one holder a task, epochs that rise, leases that end when nobody renews them, what is lost is made again. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { Fenced } from '../../core/errors.ts'
-import type { Offer, Taken, TaskQueue } from '../../core/queue/queue.ts'
+import type { Offer, Presence, Taken, TaskQueue } from '../../core/queue/queue.ts'
 
 export interface TaskQueueTarget extends AsyncDisposable {
   /** Another process on the same queue. */
@@ -123,6 +123,77 @@ export function taskQueueConformance(kit: TaskQueueKit): void {
       expect(next).toMatchObject({ failures: 3, lease: { epoch: 42 } })
       await worker.release(next, release)
       expect((await soon(worker, 2_000))?.lease.epoch).toBe(43)
+    })
+
+    it('knows who is there: until it leaves, or is silent for as long as a lease lasts; wiped, when it says so again', async () => {
+      const [one, other] = [await open(), await open()]
+      const a: Presence = {
+        owner: 'a',
+        kinds: ['source', 'sink'],
+        concurrency: 3,
+        held: { source: 1, sink: 0 },
+      }
+      const b: Presence = { owner: 'b', kinds: ['sink'], concurrency: 5, held: { source: 0, sink: 2 } }
+      const owners = async (queue: TaskQueue, worker: Presence) =>
+        (await queue.present(worker)).workers.map(who => who.owner).sort()
+      expect((await one.present(a)).workers).toEqual([a])
+      expect(await owners(other, b)).toEqual(['a', 'b'])
+      const changed = { ...a, held: { source: 2, sink: 1 } }
+      await one.present(changed)
+      expect((await other.present(b)).workers).toEqual(expect.arrayContaining([changed, b]))
+      await one.leave('a')
+      expect(await owners(other, b)).toEqual(['b'])
+      await one.present(a)
+      for (let i = 0; i < 4; i++) {
+        await pause(kit.lockMs / 2)
+        await other.present(b)
+      }
+      expect(await owners(other, b), 'a was silent').toEqual(['b'])
+      await target!.wipe()
+      expect(await owners(one, a)).toEqual(['a'])
+      expect(await owners(other, b)).toEqual(['a', 'b'])
+    })
+
+    it('tells how many tasks of each kind wait to be taken', async () => {
+      const [hub, worker] = [await open(), await open()]
+      const who: Presence = {
+        owner: 'w',
+        kinds: ['source', 'sink'],
+        concurrency: 3,
+        held: { source: 0, sink: 0 },
+      }
+      await hub.offer([offerOf(1), offerOf(2), sinkOf(1)])
+      expect((await worker.present(who)).waiting).toEqual({ source: 2, sink: 1 })
+      const taken = (await worker.take('w', ['source'], never))!
+      expect((await worker.present(who)).waiting).toEqual({ source: 1, sink: 1 })
+      await worker.release(taken, { ...release, delayMs: 60_000 })
+      expect((await worker.present(who)).waiting, 'a delayed one nobody can take').toEqual({
+        source: 1,
+        sink: 1,
+      })
+    })
+
+    it('what is withdrawn ends, and every hub can hear of it by its mark; what is offered after that is there', async () => {
+      const [hub, other, worker] = [await open(), await open(), await open()]
+      const long: Offer = { task: 'p10/source', kind: 'source', data: {} }
+      await hub.offer([offerOf(1), sinkOf(1), offerOf(2), long])
+      const taken = (await worker.take('w', ['source'], never))!
+      expect(taken.offer).toEqual(offerOf(1))
+      await hub.withdraw('p1', 'first')
+      expect(await other.withdrawn()).toEqual(new Map([['p1', 'first']]))
+      expect(await worker.report(taken, {}), 'wanted no more').toBe(false)
+      expect(
+        (await other.list()).map(one => one.task),
+        'held until its holder gives it back',
+      ).toEqual(['p1/source', 'p10/source', 'p2/source'])
+      await worker.release(taken, release)
+      expect((await other.list()).map(one => one.task)).toEqual(['p10/source', 'p2/source'])
+      await hub.withdraw('p1', 'second')
+      expect((await other.withdrawn()).get('p1')).toBe('second')
+      await other.offer([offerOf(1), offerOf(2), long])
+      expect((await hub.list()).map(one => one.task)).toContain('p1/source')
+      await target!.wipe()
+      expect(await hub.withdrawn()).toEqual(new Map())
     })
 
     it('wiped: holders are fenced, and what a hub offers again is taken again (L2)', async () => {

@@ -37,6 +37,52 @@ describe('cli', () => {
     expect(JSON.parse(asJson.stdout).mistakes.length).toBeGreaterThan(2)
   })
 
+  it('validate reads the hub file too, the one that is named or that of the folder, and tells all mistakes at once', async () => {
+    using folder = newFolder()
+    folder.write('pipelines/b.yaml', 'name: b\nsource: { type: generate, rows: many }\n')
+    folder.write('other.yaml', 'name: shop\nlog:\n  type: kafka\n')
+    const named = await folder.run(['validate', '--hub', 'other.yaml'])
+    expect(named).toMatchObject({ code: 2, stdout: '' })
+    expect(named.stderr).toMatch(/^other\.yaml:3:\d+: .*brokers/m)
+    expect(named.stderr).toMatch(/^pipelines\/b\.yaml:2:\d+: /m)
+    folder.write('pipelines/b.yaml', 'name: b\nsource: { type: generate, rows: 1 }\n')
+    folder.write('hub.yaml', 'nmae: shop\n')
+    const asJson = await folder.run(['validate', '--json'])
+    expect(asJson.code).toBe(2)
+    expect(JSON.parse(asJson.stdout).mistakes).toMatchObject([{ file: 'hub.yaml', line: 1, column: 1 }])
+    folder.write('hub.yaml', 'name: shop\n')
+    expect(await folder.run(['validate'])).toMatchObject({
+      code: 0,
+      stdout: 'hub.yaml: the hub file is valid\npipelines/b.yaml: b is valid\n',
+    })
+    using alone = newFolder()
+    alone.write('hub.yaml', 'name: shop\n')
+    expect((await alone.run(['validate', '--hub', 'hub.yaml'])).code).toBe(0)
+    expect((await alone.run(['validate'])).code, 'there are no pipelines').toBe(2)
+  })
+
+  it('up and run refuse a hub file whose tasks workers run, hub and worker one whose tasks run in one process', async () => {
+    using folder = newFolder()
+    folder.write('p.yaml', GENERATE(1))
+    folder.write(
+      'hub.yaml',
+      'name: shop\nlog: { type: kafka, brokers: ["127.0.0.1:9"] }\nqueue:\n  type: bullmq\n  url: redis://127.0.0.1:9\n',
+    )
+    for (const command of [['up', 'p.yaml'], ['run', 'p.yaml'], ['demo']]) {
+      const refused = await folder.run(command)
+      expect(refused.code, command.join(' ')).toBe(2)
+      expect(refused.stderr).toMatch(/^hub\.yaml:4:9: .*bullmq.*`millrace hub` and `millrace worker`/m)
+    }
+    folder.write('hub.yaml', 'name: shop\nqueue:\n  type: embedded\n')
+    for (const command of [['hub', 'p.yaml'], ['worker']]) {
+      const refused = await folder.run(command)
+      expect(refused.code, command.join(' ')).toBe(2)
+      expect(refused.stderr).toMatch(/^hub\.yaml:3:9: .*bullmq.*`millrace up`/m)
+    }
+    folder.write('hub.yaml', '# nothing\n')
+    expect((await folder.run(['worker'])).stderr).toMatch(/^hub\.yaml:1:1: .*queue\.type is embedded/m)
+  })
+
   it('takes an unknown command or option for bad input', async () => {
     using folder = newFolder()
     expect(await folder.run(['serch'])).toMatchObject({ code: 2, stderr: expect.stringContaining('search') })
