@@ -67,10 +67,11 @@ export function openRemoteHub(parts: RemoteParts): Hub {
   }
   return {
     keepStarting: definition => inBackground(keepChecking(state, add(definition))),
-    async status() {
-      const offered = await state.queue.list().catch(() => null)
-      const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
-      return { pipelines: pipelines.sort((a, b) => (a.name < b.name ? -1 : 1)) }
+    status: async () => ({ pipelines: await pipelinesOf(state) }),
+    async numbers() {
+      const pipelines = await pipelinesOf(state)
+      const tasks = pipelines.flatMap(one => one.tasks)
+      return { pipelines, tasks: tasks.map(task => ({ ...task, metrics: {}, histograms: {} })) }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
     deadLetters: pipeline => readDeadLettersOf(parts, definitionOf(state, pipeline).name),
@@ -81,6 +82,12 @@ export function openRemoteHub(parts: RemoteParts): Hub {
       for (const { logs } of state.known.values()) await closeLogs(logs)
     },
   }
+}
+
+async function pipelinesOf(state: State): Promise<readonly PipelineStatus[]> {
+  const offered = await state.queue.list().catch(() => null)
+  const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
+  return pipelines.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 async function closeLogs(opening: Promise<PipelineLogs> | null): Promise<void> {

@@ -13,6 +13,7 @@ import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Release, Taken, TaskKind, TaskQueue } from '../queue/queue.ts'
 import type { ChangeRecord, Json, LogRecord } from '../record.ts'
 import { backoffMs } from '../worker/backoff.ts'
+import { type Numbers, numbers } from '../worker/metrics.ts'
 import { type Attempt, attemptTask, type Task } from '../worker/task.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
 import { reportOf, type Seen, unopened } from './reports.ts'
@@ -51,6 +52,8 @@ interface Shared {
 interface State extends WorkerParts {
   readonly running: Set<Task>
   readonly shared: Map<string, Shared>
+  /** By task, over all its runs here: what counts must not begin anew with each. */
+  readonly numbers: Map<string, Numbers>
   movedMs: number
 }
 
@@ -60,7 +63,13 @@ const PARKED_MS = 365 * 86_400_000
 
 export function startWorker(parts: WorkerParts): RunningWorker {
   setMaxListeners(0, parts.signal)
-  const state: State = { ...parts, running: new Set(), shared: new Map(), movedMs: parts.clock.monotonicMs() }
+  const state: State = {
+    ...parts,
+    running: new Set(),
+    shared: new Map(),
+    numbers: new Map(),
+    movedMs: parts.clock.monotonicMs(),
+  }
   const slots = Array.from({ length: parts.concurrency }, () => slot(state))
   return {
     tasks: () => [...state.running],
@@ -179,14 +188,17 @@ async function attempted(
 }
 
 function start(
-  { queue, clock, random, log }: State,
+  { queue, clock, random, log, numbers: known }: State,
   { lease, failures }: Taken,
   parts: TaskParts,
   seen: Seen,
   signal: AbortSignal,
 ): Attempt {
   const { definition, logs } = parts
+  const metrics = known.get(lease.task) ?? numbers()
+  known.set(lease.task, metrics)
   const shared = {
+    metrics,
     pipeline: definition.name,
     name: lease.task,
     queue,

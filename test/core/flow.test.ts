@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch, Reader } from '../../core/connector.ts'
-import { prefetched } from '../../core/flow.ts'
+import type { Batch, Reader, Writer } from '../../core/connector.ts'
+import { ConnectorError } from '../../core/errors.ts'
+import { prefetched, timed } from '../../core/flow.ts'
+import { realClock } from '../../core/worker/clock.ts'
 import { batchOf, recordOf } from '../conform/sink.ts'
 
 const large = (from: number): Batch =>
@@ -89,5 +91,25 @@ describe('reading ahead', () => {
       })(),
     ).rejects.toThrow('the log is damaged')
     expect(batches).toBe(1)
+  })
+})
+
+describe('measuring', () => {
+  const bad = recordOf({ id: 1, version: 2 })
+  const batch = batchOf([recordOf({ id: 0, version: 1 }), bad])
+  const measuredOf = async (position: boolean) => {
+    const measured: number[] = []
+    const writer: Writer = {
+      write: async () => [{ record: bad, stage: 'test', error: new ConnectorError('data', 'bad') }],
+      ...(position ? { position: async () => null } : {}),
+      async [Symbol.asyncDispose]() {},
+    }
+    await timed(writer, realClock, (_, written) => measured.push(written)).write(batch)
+    return measured
+  }
+
+  it('counts what was written: all but the bad ones, and of a writer with a position nothing then (P1)', async () => {
+    expect(await measuredOf(false)).toEqual([1])
+    expect(await measuredOf(true)).toEqual([0])
   })
 })
