@@ -22,6 +22,7 @@ export function kafkaLogs({ config, clock, log }: KafkaLogsOptions): Logs {
         openKafkaLog({ ...shared, name, partitions, retentionHours: retention.hours }),
         () => openKafkaEntryLog({ ...shared, pipeline: name }),
         changes => changes.progress,
+        true,
       )
     },
     openDead: pipeline => openKafkaEntryLog({ settings, clock, log, pipeline, compression: 'lz4' }),

@@ -13,7 +13,9 @@ import type { DataDirectory } from './directory.ts'
 export interface PipelineLogs extends AsyncDisposable {
   readonly changes: ChangeLog
   readonly dead: EntryLog
-  /** Of a sink's task whose sink keeps no position. */
+  /** Lag tools look at it: sinks that keep their position themselves report it there (K3). */
+  readonly isWatched: boolean
+  /** Of a sink's task. */
   progress(context: Context, sink: string, partition: number): Progress
 }
 
@@ -31,6 +33,7 @@ export async function openBoth<L extends ChangeLog>(
   opening: Promise<L>,
   openDead: () => Promise<EntryLog>,
   progressOf: (changes: L) => PipelineLogs['progress'],
+  isWatched = false,
 ): Promise<PipelineLogs> {
   const changes = await opening
   try {
@@ -38,6 +41,7 @@ export async function openBoth<L extends ChangeLog>(
     return {
       changes,
       dead,
+      isWatched,
       progress: progressOf(changes),
       async [Symbol.asyncDispose]() {
         await changes[Symbol.asyncDispose]()
