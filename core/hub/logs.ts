@@ -20,8 +20,8 @@ export interface PipelineLogs extends AsyncDisposable {
 }
 
 export interface Logs {
-  /** Without `retention` nothing is let go: who only looks at a log, or whose brokers see to it. */
-  open(definition: ParsedPipeline, retention?: Retention): Promise<PipelineLogs>
+  /** Without `retention` nothing is let go, or kept for longer: who only looks at a log, or works for somebody else. */
+  open(definition: ParsedPipeline, retention?: Retention | null): Promise<PipelineLogs>
   /** Of a pipeline that does not run. */
   openDead(pipeline: string): Promise<EntryLog>
   /** Takes away what a pipeline left. Repeatable. Answers with what it was, for people. */

@@ -12,7 +12,7 @@ import type { Json } from '../record.ts'
 import { readDeadLetters } from '../worker/dead-letters.ts'
 import { type Hub, keepTrying, readDeadLettersOf, search, unknownPipeline } from './hub.ts'
 import type { PipelineLogs } from './logs.ts'
-import type { HubParts } from './pipeline.ts'
+import { type HubParts, RETAIN_EVERY_MS } from './pipeline.ts'
 import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { readReport } from './reports.ts'
@@ -59,6 +59,7 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     void work.finally(() => state.working.delete(work))
   }
   inBackground(offerAgain(state))
+  inBackground(retainNowAndThen(state))
   const add = (definition: ParsedPipeline): Known => {
     const known = { definition, isChecked: false, error: null, logs: null, deadLetters: 0, countedMs: 0 }
     state.known.set(definition.name, known)
@@ -143,10 +144,45 @@ async function offerAgain(state: State): Promise<void> {
   }
 }
 
-/** Of the log; opened at the first look, and then kept. */
+/** Opened at the first look, and then kept. */
+function logsOf(state: State, known: Known): Promise<PipelineLogs> {
+  const { definition } = known
+  known.logs ??= state.logs.open(definition, {
+    ...definition.log.retention,
+    consumers: tasksOf(definition).sinks.map(one => one.name),
+    isDetached: () => false,
+    atLimit: () => false,
+  })
+  return known.logs
+}
+
+async function retainNowAndThen(state: State): Promise<void> {
+  const { clock, log, stop, known } = state
+  while (!stop.signal.aborted) {
+    await clock.sleep(RETAIN_EVERY_MS, stop.signal)
+    for (const one of [...known.values()]) {
+      if (!one.isChecked || stop.signal.aborted) continue
+      const opening = logsOf(state, one)
+      try {
+        await (await opening).changes.retain()
+      } catch (error) {
+        forget(one, opening)
+        const { name } = one.definition
+        if (known.get(name) === one)
+          log.warn({ pipeline: name }, `retention of ${name}: ${(error as Error).message}`)
+      }
+    }
+  }
+}
+
+/** They are opened anew at the next look. */
+function forget(known: Known, opening: Promise<PipelineLogs>): void {
+  if (known.logs === opening) known.logs = null
+  void closeLogs(opening)
+}
+
 async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]> {
-  known.logs ??= state.logs.open(known.definition)
-  const opening = known.logs
+  const opening = logsOf(state, known)
   try {
     const { changes, dead } = await opening
     if (state.clock.monotonicMs() - known.countedMs > COUNT_MS) {
@@ -155,8 +191,7 @@ async function endsOf(state: State, known: Known): Promise<readonly TopicEnds[]>
     }
     return await changes.ends()
   } catch {
-    known.logs = null // opened anew at the next look
-    void closeLogs(opening)
+    forget(known, opening)
     return []
   }
 }

@@ -157,7 +157,16 @@ export async function groupOffsets(
         topic,
         partition,
         next: Number(offset),
-        by: JSON.parse(metadata || '{}') as Partial<Committed>,
+        by: committedBy(metadata),
       })),
   )
+}
+
+/** Of offsets that a tool has set: nobody. */
+function committedBy(metadata: string | null): Partial<Committed> {
+  try {
+    return JSON.parse(metadata || '{}') as Partial<Committed>
+  } catch {
+    return {}
+  }
 }

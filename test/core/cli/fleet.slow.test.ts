@@ -167,6 +167,38 @@ queue: { type: bullmq, url: "${redis.url}" }
       for (const one of [again, sources, sinks]) expect((await ended(one, 'SIGTERM')).code).toBe(0)
     }, 180_000)
 
+    it('two hubs keep for longer what a sink that no worker runs has not read (K5)', async () => {
+      using folder = newFolder()
+      using other = newFolder()
+      const topic = 'behind.generate.items'
+      for (const one of [folder, other]) {
+        one.write('hub.yaml', hubYaml('fleet-d').replace(' }', ', topic: { retention.ms: 40000 } }'))
+        one.write('pipelines/p.yaml', PIPELINE('behind', 1_000_000, 100))
+      }
+      const hubs = [folder.start(['hub', '--port', '0']), other.start(['hub', '--port', '0'])]
+      const sources = folder.start(['worker', '--only', 'sources'])
+      const admin = new kafkajs.Kafka({
+        brokers: [...cluster.bootstrap],
+        logLevel: kafkajs.logLevel.NOTHING,
+      }).admin()
+      await admin.connect()
+      const retention = async () => {
+        const { resources } = await admin.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: 2, name: topic, configNames: ['retention.ms'] }],
+        })
+        return Number(resources[0]!.configEntries[0]!.configValue)
+      }
+      await until(async () => (await admin.listTopics()).includes(topic), 'the topic is made')
+      expect(await retention()).toBe(40_000)
+      await until(async () => (await retention()) > 40_000, 'raised', 200_000)
+      const told = () => hubs.map(one => one.stderr()).join('')
+      await until(() => /behind\/index\/[01] has not read/.test(told()), 'told')
+      await admin.disconnect()
+      for (const one of [sources, ...hubs]) expect((await ended(one, 'SIGTERM')).code).toBe(0)
+      expect(told()).not.toContain('    at ')
+    })
+
     it('says what is missing: a queue, a secret, Redis', async () => {
       using folder = newFolder()
       folder.write('pipelines/p.yaml', PIPELINE('told', 10, 0))
