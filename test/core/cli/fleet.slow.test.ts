@@ -172,7 +172,7 @@ queue: { type: bullmq, url: "${redis.url}" }
       using other = newFolder()
       const topic = 'behind.generate.items'
       for (const one of [folder, other]) {
-        one.write('hub.yaml', hubYaml('fleet-d').replace(' }', ', topic: { retention.ms: 40000 } }'))
+        one.write('hub.yaml', hubYaml('fleet-d'))
         one.write('pipelines/p.yaml', PIPELINE('behind', 1_000_000, 100))
       }
       const hubs = [folder.start(['hub', '--port', '0']), other.start(['hub', '--port', '0'])]
@@ -190,7 +190,10 @@ queue: { type: bullmq, url: "${redis.url}" }
         return Number(resources[0]!.configEntries[0]!.configValue)
       }
       await until(async () => (await admin.listTopics()).includes(topic), 'the topic is made')
-      expect(await retention()).toBe(40_000)
+      await admin.alterConfigs({
+        validateOnly: false,
+        resources: [{ type: 2, name: topic, configEntries: [{ name: 'retention.ms', value: '40000' }] }],
+      })
       await until(async () => (await retention()) > 40_000, 'raised', 200_000)
       const told = () => hubs.map(one => one.stderr()).join('')
       await until(() => /behind\/index\/[01] has not read/.test(told()), 'told')
