@@ -85,7 +85,7 @@ async function retain(state: State): Promise<void> {
   const { clock, log, name } = state
   if (state.refusedUntilMs > clock.monotonicMs()) return
   try {
-    if ((await changesOf(state)).length > 0) await change(state)
+    if ((await look(state)).changes.length > 0) await change(state)
   } catch (error) {
     if (error instanceof Fenced) log.debug({ pipeline: name }, `another hub keeps the retention of ${name}`)
     else if (error instanceof ConnectorError && error.kind === 'auth') refused(state, error)
@@ -110,8 +110,7 @@ async function change(state: State): Promise<void> {
   const { catalog, admins, log, name } = state
   await using transactions = await state.open()
   await catalog.refresh() // behind the fence: what another hub has noted is there
-  const configs = await topicConfigs(admins, [...catalog.topics])
-  const changes = await changesOf(state, configs)
+  const { changes, configs } = await look(state)
   await noteAll(
     state,
     transactions,
@@ -164,12 +163,15 @@ async function noteAll(
   await catalog.refresh()
 }
 
-async function changesOf(state: State, given?: ReadonlyMap<string, TopicConfig>): Promise<readonly Change[]> {
-  const { catalog, admins } = state
-  const topics = [...catalog.topics]
-  if (topics.length === 0 || state.retention.consumers.length === 0) return []
-  const configs = given ?? (await topicConfigs(admins, topics))
-  const unread = await unreadOf(state, await endsOfTopics(admins, topics))
+async function look(state: State): Promise<{
+  readonly changes: readonly Change[]
+  readonly configs: ReadonlyMap<string, TopicConfig>
+}> {
+  const { catalog, admins, retention } = state
+  // One that was deleted halts its sinks; it must not keep the others from being looked at.
+  const ends = retention.consumers.length > 0 ? await endsOfTopics(admins, [...catalog.topics]) : []
+  const configs = await topicConfigs(admins, [...new Set(ends.map(one => one.topic))])
+  const unread = configs.size > 0 ? await unreadOf(state, ends) : new Map<string, readonly Unread[]>()
   const changes: Change[] = []
   for (const [topic, config] of configs) {
     if (!config.of('cleanup.policy')?.includes('delete')) continue
@@ -179,7 +181,7 @@ async function changesOf(state: State, given?: ReadonlyMap<string, TopicConfig>)
       if (found) changes.push(found)
     }
   }
-  return changes
+  return { changes, configs }
 }
 
 async function changeOf(
