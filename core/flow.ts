@@ -40,16 +40,17 @@ export function observed<R extends ChangeRecord>(
   }
 }
 
-/** Retries nothing, hides nothing: measures how long each write took and hands it to `measured`. */
+/** Retries nothing, hides nothing: measures how long each write took and hands it to `measured`, with how many records it wrote. */
 export function timed<R extends ChangeRecord>(
   writer: Writer<R>,
   clock: Clock,
-  measured: (records: number, ms: number) => void,
+  measured: (batch: Batch<R>, written: number, ms: number) => void,
 ): Writer<R> {
   return rewritten(writer, async batch => {
     const from = clock.monotonicMs()
     const rejected = await writer.write(batch)
-    measured(batch.records.length - rejected.length, clock.monotonicMs() - from)
+    const hasWritten = rejected.length === 0 || !writer.position // with a position: all or nothing (P1)
+    measured(batch, hasWritten ? batch.records.length - rejected.length : 0, clock.monotonicMs() - from)
     return rejected
   })
 }

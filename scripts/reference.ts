@@ -4,10 +4,12 @@
  */
 import { stringify } from 'yaml'
 import type { Sink, Source } from '../core/connector.ts'
+import { METRICS, type Metric } from '../core/hub/exposition.ts'
 import { hubSchema } from '../core/pipeline/hub-schema.ts'
 import { type JsonSchema, jsonSchemaOf } from '../core/pipeline/json-schema.ts'
 import { pipelineSchema, type Registry } from '../core/pipeline/schema.ts'
 import { transforms } from '../core/transform/transform.ts'
+import { BUCKETS_SECONDS } from '../core/worker/metrics.ts'
 
 const NOTE = '<!-- Made by `npm run generate` from the definitions in the code. Do not edit. -->'
 
@@ -20,6 +22,7 @@ export function generated(connectors: Registry): ReadonlyMap<string, string> {
     ['docs/reference/pipeline.md', pipelinePage(schema, connectors)],
     ['docs/reference/hub.md', hubPage()],
     ['docs/reference/transforms.md', transformsPage()],
+    ['docs/reference/metrics.md', metricsPage()],
     ...[...sources.values()].map(one => [`docs/reference/sources/${one.name}.md`, sourcePage(one)] as const),
     ...[...sinks.values()].map(one => [`docs/reference/sinks/${one.name}.md`, sinkPage(one)] as const),
   ])
@@ -213,5 +216,38 @@ function sinkPage(sink: Sink): string {
     '## Examples',
     ...examplesOf(sink, config => ({ sinks: [config] })),
     'Besides: [`name`, `only` and `transforms`](../pipeline.md#sinks).',
+  )
+}
+
+function metricsPage(): string {
+  const rows = (by: Metric['by'], labels: string): string => {
+    const own = METRICS.filter(one => one.by === by && one.name.startsWith(`millrace_${labels}_`))
+    const lines = own.map(one => `| \`${one.name}\` | ${one.type} | ${cell(one.help)} |`)
+    return ['| Metric | Type | What it is |', '| --- | --- | --- |', ...lines].join('\n')
+  }
+  return page(
+    'Metrics',
+    'Prometheus text at `/metrics` of `millrace up`, `millrace hub` and each `millrace worker`. Where several processes run the tasks of a hub, each number is shown by one of them, so that a sum over all is right. Counters begin anew with their process. Times are in seconds; those since a commit rest on the clocks of the database and of this machine.',
+    '## Of tasks, by whoever runs them (`up`, `worker`)',
+    'Labels: `pipeline`, `task` (`<pipeline>/source` or `<pipeline>/<sink>/<partition>`), and of sinks `sink`.',
+    rows('task', 'task'),
+    `Buckets of histograms: ${BUCKETS_SECONDS.join(', ')} seconds.`,
+    '## Of tasks, by the hub (`up`, `hub`)',
+    rows('hub', 'task'),
+    '`millrace_task_state` has the label `state` too.',
+    '## Of pipelines, by the hub (`up`, `hub`)',
+    'Label: `pipeline`.',
+    rows('hub', 'pipeline'),
+    '## Of each process',
+    rows('process', 'process'),
+    '## What to look at',
+    `\`\`\`promql
+# how far sinks are behind, in seconds
+max by (pipeline, sink) (millrace_task_lag_seconds)
+# how long changes take from the database into the sinks: 99 of 100 within
+histogram_quantile(0.99, sum by (pipeline, sink, le) (rate(millrace_task_commit_to_applied_seconds_bucket[5m])))
+# somebody should look
+millrace_task_state{state=~"failing|halted|detached"} == 1 or increase(millrace_task_rejects_total[1h]) > 0
+\`\`\``,
   )
 }

@@ -10,8 +10,8 @@ const ROWS_PER_STATEMENT = 100
 const COLUMNS = 4
 
 export interface IndexTable {
-  /** Flat: id, document, version, origin, id, … Older than what is there: nothing (V4). */
-  upsert(flat: readonly unknown[]): void
+  /** Flat: id, document, version, origin, id, … Older than what is there: nothing (V4). Answers with how many of them were. */
+  upsert(flat: readonly unknown[]): number
   delete(id: string, version: number): void
   /** Rows of this origin with a smaller version are gone (S1). */
   sweep(origin: string, below: number): void
@@ -39,9 +39,10 @@ export function openTable(database: Database.Database, name: string): IndexTable
   return {
     upsert(flat) {
       const step = ROWS_PER_STATEMENT * COLUMNS
-      let at = 0
-      for (; at + step <= flat.length; at += step) many.run(flat.slice(at, at + step))
-      for (; at < flat.length; at += COLUMNS) one.run(flat.slice(at, at + COLUMNS))
+      let [at, changes] = [0, 0]
+      for (; at + step <= flat.length; at += step) changes += many.run(flat.slice(at, at + step)).changes
+      for (; at < flat.length; at += COLUMNS) changes += one.run(flat.slice(at, at + COLUMNS)).changes
+      return flat.length / COLUMNS - changes
     },
     delete: (id, version) => void remove.run(id, version),
     sweep: (origin, below) => void sweep.run(origin, below),

@@ -95,9 +95,10 @@ function write(state: State, batch: Batch): readonly Rejected[] {
   const { database, context, options } = state
   assertLease(context)
   const offset = JSON.stringify(batch.offset)
+  let refused = 0
   database.exec('BEGIN IMMEDIATE')
   try {
-    apply(state, batch.records)
+    refused = apply(state, batch.records)
     advance(state, offset)
     database.exec('COMMIT')
   } catch (error) {
@@ -110,15 +111,18 @@ function write(state: State, batch: Batch): readonly Rejected[] {
     return rejected
   }
   state.previous = offset
+  context.metrics.add('refused', refused)
   return []
 }
 
-function apply(state: State, records: readonly LogRecord[]): void {
+/** Answers with how many were refused as older (V4). */
+function apply(state: State, records: readonly LogRecord[]): number {
+  let refused = 0
   let changes = new Map<IndexTable, Map<string, Change>>()
   for (const record of records) {
     const table = tableOf(state, record)
     if (record.op === 'sweep') {
-      flush(changes)
+      refused += flush(changes)
       changes = new Map()
       table.sweep(originOf(record), record.below!)
       continue
@@ -130,7 +134,7 @@ function apply(state: State, records: readonly LogRecord[]): void {
     byId.delete(change.id) // keeps the order of the last record of each id
     byId.set(change.id, change)
   }
-  flush(changes)
+  return refused + flush(changes)
 }
 
 function changeOf(record: LogRecord, { numbers }: SqliteConfig): Change {
@@ -143,15 +147,17 @@ function changeOf(record: LogRecord, { numbers }: SqliteConfig): Change {
   }
 }
 
-function flush(changes: ReadonlyMap<IndexTable, ReadonlyMap<string, Change>>): void {
+function flush(changes: ReadonlyMap<IndexTable, ReadonlyMap<string, Change>>): number {
+  let refused = 0
   for (const [table, byId] of changes) {
     const upserts: unknown[] = []
     for (const { id, document, version, origin } of byId.values()) {
       if (document === null) table.delete(id, version)
       else upserts.push(id, document, version, origin)
     }
-    table.upsert(upserts)
+    refused += table.upsert(upserts)
   }
+  return refused
 }
 
 /** Compared-and-set on the previous position and our epoch: nobody wrote since we looked (P2). */

@@ -110,8 +110,14 @@ const healthOf = (
 ): Promise<HealthServer> =>
   startHealth(
     {
-      tasks: async () =>
-        running.tasks().map(task => ({ name: task.name, state: task.state(), metrics: task.metrics.all() })),
+      numbers: async () => ({
+        tasks: running.tasks().map(({ name, metrics }) => ({
+          name,
+          metrics: metrics.all(),
+          histograms: metrics.histograms(),
+        })),
+        pipelines: [],
+      }),
       stuck() {
         if (running.tasks().length >= concurrency) return null // it need not ask for more
         const idleMs = realClock.monotonicMs() - running.movedMs()

@@ -6,6 +6,7 @@ import type { SearchResult, Sink } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
+import type { ShownNumbers } from './exposition.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
 import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
@@ -17,6 +18,8 @@ export interface Hub extends AsyncDisposable {
   /** What `check` finds leaves the pipeline failing, and it is tried again with backoff until it starts. */
   keepStarting(definition: ParsedPipeline): void
   status(): Promise<Status>
+  /** For /metrics: of tasks that others run only what these do not tell themselves. */
+  numbers(): Promise<ShownNumbers>
   search(pipeline: string, words: string, limit: number): Promise<SearchResult>
   deadLetters(pipeline: string): Promise<readonly DeadLetter[]>
   /** Answers with what was dropped, for people. */
@@ -55,13 +58,16 @@ export function openHub(parts: HubParts): LocalHub {
     start: definition => start(state, definition, state.stop.signal),
     keepStarting: definition => keepStarting(state, definition),
     running: name => state.running.get(name) ?? null,
-    async status() {
-      const { pipelines } = await statusOf([...state.running.values()], parts.clock.nowUs() / 1000)
-      const failed = [...state.trying.values()].flatMap(({ definition }) => {
-        const error = state.failed.get(definition.name)
-        return error ? [failedStatus(definition, error)] : []
-      })
-      return { pipelines: [...pipelines, ...failed].sort((a, b) => (a.name < b.name ? -1 : 1)) }
+    status: () => status(state),
+    async numbers() {
+      const { pipelines } = await status(state)
+      const own = [...state.running.values()].flatMap(({ source, sinks }) => [
+        source,
+        ...sinks.map(one => one.task),
+      ])
+      const byName = new Map(own.map(task => [task.name, task.metrics.histograms()]))
+      const tasks = pipelines.flatMap(one => one.tasks)
+      return { pipelines, tasks: tasks.map(task => ({ ...task, histograms: byName.get(task.name) ?? {} })) }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
     async deadLetters(pipeline) {
@@ -85,6 +91,15 @@ export function openHub(parts: HubParts): LocalHub {
       await Promise.all([...state.running.values()].map(one => one[Symbol.asyncDispose]()))
     },
   }
+}
+
+async function status({ running, trying, failed, parts }: State): Promise<Status> {
+  const { pipelines } = await statusOf([...running.values()], parts.clock.nowUs() / 1000)
+  const others = [...trying.values()].flatMap(({ definition }) => {
+    const error = failed.get(definition.name)
+    return error ? [failedStatus(definition, error)] : []
+  })
+  return { pipelines: [...pipelines, ...others].sort((a, b) => (a.name < b.name ? -1 : 1)) }
 }
 
 async function start(

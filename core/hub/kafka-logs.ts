@@ -17,12 +17,13 @@ export interface KafkaLogsOptions {
 export function kafkaLogs({ config, clock, log }: KafkaLogsOptions): Logs {
   const settings = settingsOf(config)
   return {
-    open({ name, log: { partitions, compression, retention } }) {
+    open({ name, log: { partitions, compression, retention: declared } }, retention = null) {
       const shared = { settings, clock, log, compression }
       return openBoth(
-        openKafkaLog({ ...shared, name, partitions, retentionHours: retention.hours }),
+        openKafkaLog({ ...shared, name, partitions, retentionHours: declared.hours, retention }),
         () => openKafkaEntryLog({ ...shared, pipeline: name }),
         changes => changes.progress,
+        true,
       )
     },
     openDead: pipeline => openKafkaEntryLog({ settings, clock, log, pipeline, compression: 'lz4' }),

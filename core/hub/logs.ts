@@ -13,13 +13,15 @@ import type { DataDirectory } from './directory.ts'
 export interface PipelineLogs extends AsyncDisposable {
   readonly changes: ChangeLog
   readonly dead: EntryLog
-  /** Of a sink's task whose sink keeps no position. */
+  /** Lag tools look at it: sinks that keep their position themselves report it there (K3). */
+  readonly isWatched: boolean
+  /** Of a sink's task. */
   progress(context: Context, sink: string, partition: number): Progress
 }
 
 export interface Logs {
-  /** Without `retention` nothing is let go: who only looks at a log, or whose brokers see to it. */
-  open(definition: ParsedPipeline, retention?: Retention): Promise<PipelineLogs>
+  /** Without `retention` nothing is let go, or kept for longer: who only looks at a log, or works for somebody else. */
+  open(definition: ParsedPipeline, retention?: Retention | null): Promise<PipelineLogs>
   /** Of a pipeline that does not run. */
   openDead(pipeline: string): Promise<EntryLog>
   /** Takes away what a pipeline left. Repeatable. Answers with what it was, for people. */
@@ -31,6 +33,7 @@ export async function openBoth<L extends ChangeLog>(
   opening: Promise<L>,
   openDead: () => Promise<EntryLog>,
   progressOf: (changes: L) => PipelineLogs['progress'],
+  isWatched = false,
 ): Promise<PipelineLogs> {
   const changes = await opening
   try {
@@ -38,6 +41,7 @@ export async function openBoth<L extends ChangeLog>(
     return {
       changes,
       dead,
+      isWatched,
       progress: progressOf(changes),
       async [Symbol.asyncDispose]() {
         await changes[Symbol.asyncDispose]()

@@ -59,7 +59,7 @@ interface Running extends HubParts {
 }
 
 const LEASE_MS = 15_000
-const RETAIN_EVERY_MS = 60_000
+export const RETAIN_EVERY_MS = 60_000
 
 export async function startPipeline(definition: ParsedPipeline, parts: HubParts): Promise<RunningPipeline> {
   const detached = detachedTasks(parts.directory.state)

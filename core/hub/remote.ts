@@ -10,7 +10,9 @@ import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Offered } from '../queue/queue.ts'
 import { readDeadLetters } from '../worker/dead-letters.ts'
 import { type Hub, readDeadLettersOf, search, unknownPipeline } from './hub.ts'
+import type { PipelineLogs } from './logs.ts'
 import { closeLogs, type Known, type Offering, offerAgain, type RemoteParts, withdraw } from './offering.ts'
+import { RETAIN_EVERY_MS } from './pipeline.ts'
 import { admit } from './preflight.ts'
 import { removePipeline } from './remove.ts'
 import { readReport } from './reports.ts'
@@ -28,13 +30,14 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     gone: new Map(),
     hasStarted: false,
   }
-  const offering = offerAgain(state)
+  const working = Promise.all([offerAgain(state), retainNowAndThen(state)])
   return {
     keepStarting: definition => add(state, definition),
-    async status() {
-      const offered = await state.queue.list().catch(() => null)
-      const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
-      return { pipelines: pipelines.sort((a, b) => (a.name < b.name ? -1 : 1)) }
+    status: async () => ({ pipelines: await pipelinesOf(state) }),
+    async numbers() {
+      const pipelines = await pipelinesOf(state)
+      const tasks = pipelines.flatMap(one => one.tasks)
+      return { pipelines, tasks: tasks.map(task => ({ ...task, metrics: {}, histograms: {} })) }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
     deadLetters: pipeline => readDeadLettersOf(parts, definitionOf(state, pipeline).name),
@@ -46,10 +49,16 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     async [Symbol.asyncDispose]() {
       state.stop.abort()
       const known = [...state.known.values()]
-      await Promise.all([offering, ...known.map(one => one.trying?.end())])
+      await Promise.all([working, ...known.map(one => one.trying?.end())])
       for (const { logs } of known) await closeLogs(logs)
     },
   }
+}
+
+async function pipelinesOf(state: Offering): Promise<readonly PipelineStatus[]> {
+  const offered = await state.queue.list().catch(() => null)
+  const pipelines = await Promise.all([...state.known.values()].map(one => statusOf(state, one, offered)))
+  return pipelines.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 function definitionOf({ known }: Offering, pipeline: string): ParsedPipeline {
@@ -89,10 +98,45 @@ async function isRead({ queue }: Offering, definition: ParsedPipeline): Promise<
   return (await queue.list()).some(one => one.task === source && one.state === 'held')
 }
 
-/** Of the log; opened at the first look, and then kept. */
+/** Opened at the first look, and then kept. */
+function logsOf(state: Offering, known: Known): Promise<PipelineLogs> {
+  const { definition } = known
+  known.logs ??= state.logs.open(definition, {
+    ...definition.log.retention,
+    consumers: tasksOf(definition).sinks.map(one => one.name),
+    isDetached: () => false,
+    atLimit: () => false,
+  })
+  return known.logs
+}
+
+async function retainNowAndThen(state: Offering): Promise<void> {
+  const { clock, log, stop, known } = state
+  while (!stop.signal.aborted) {
+    await clock.sleep(RETAIN_EVERY_MS, stop.signal)
+    for (const one of [...known.values()]) {
+      if (!one.isChecked || stop.signal.aborted) continue
+      const opening = logsOf(state, one)
+      try {
+        await (await opening).changes.retain()
+      } catch (error) {
+        forget(one, opening)
+        const { name } = one.definition
+        if (known.get(name) === one)
+          log.warn({ pipeline: name }, `retention of ${name}: ${(error as Error).message}`)
+      }
+    }
+  }
+}
+
+/** They are opened anew at the next look. */
+function forget(known: Known, opening: Promise<PipelineLogs>): void {
+  if (known.logs === opening) known.logs = null
+  void closeLogs(opening)
+}
+
 async function endsOf(state: Offering, known: Known): Promise<readonly TopicEnds[]> {
-  known.logs ??= state.logs.open(known.definition)
-  const opening = known.logs
+  const opening = logsOf(state, known)
   try {
     const { changes, dead } = await opening
     if (state.clock.monotonicMs() - known.countedMs > COUNT_MS) {
@@ -101,8 +145,7 @@ async function endsOf(state: Offering, known: Known): Promise<readonly TopicEnds
     }
     return await changes.ends()
   } catch {
-    known.logs = null // opened anew at the next look
-    void closeLogs(opening)
+    forget(known, opening)
     return []
   }
 }

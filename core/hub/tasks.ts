@@ -8,6 +8,7 @@ import { type DeadLetters, type Progress, resumeAt } from '../pump.ts'
 import type { ChangeRecord, LogRecord } from '../record.ts'
 import { transformed } from '../transform/transform.ts'
 import { deadLetters, haltOnReject } from '../worker/dead-letters.ts'
+import { reporting } from '../worker/reporting.ts'
 import type { Opened } from '../worker/task.ts'
 import type { PipelineLogs } from './logs.ts'
 import { only } from './only.ts'
@@ -87,8 +88,10 @@ export async function openSink(
       })
       // Who names a batch waits for somebody else while it is written.
       const ahead = batch ? prefetched(reader) : reader
+      const ticked = tickMs ? ticking(ahead, clock, tickMs) : ahead
+      const open = () => logs.progress(context, sink.name, partition)
       return {
-        reader: tickMs ? ticking(ahead, clock, tickMs) : ahead,
+        reader: writer.position && logs.isWatched ? reporting(ticked, { context, from, open }) : ticked,
         progress,
         dead: letters<LogRecord>(parts, sink.name),
       }

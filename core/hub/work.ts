@@ -13,6 +13,7 @@ import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Release, Taken, TaskKind } from '../queue/queue.ts'
 import type { ChangeRecord, Json, LogRecord } from '../record.ts'
 import { backoffMs } from '../worker/backoff.ts'
+import { type Numbers, numbers } from '../worker/metrics.ts'
 import { type Attempt, attemptTask, type Task } from '../worker/task.ts'
 import { type Balance, type BalanceParts, type Holding, keepBalance } from './balance.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
@@ -53,6 +54,8 @@ interface State extends WorkerParts {
   readonly working: Set<Promise<void>>
   /** The wait for the next task, and for tasks of which kinds. */
   turn: { readonly kinds: readonly TaskKind[]; readonly end: AbortController } | null
+  /** By task, over all its runs here: what counts must not begin anew with each. */
+  readonly numbers: Map<string, Numbers>
   movedMs: number
 }
 
@@ -66,6 +69,7 @@ export function startWorker(parts: WorkerParts): RunningWorker {
     ...parts,
     held: new Set(),
     shared: new Map(),
+    numbers: new Map(),
     working: new Set(),
     turn: null,
     movedMs: parts.clock.monotonicMs(),
@@ -225,14 +229,17 @@ async function attempted(
 }
 
 function start(
-  { queue, clock, random, log }: State,
+  { queue, clock, random, log, numbers: known }: State,
   { lease, failures }: Taken,
   parts: TaskParts,
   seen: Seen,
   signal: AbortSignal,
 ): Attempt {
   const { definition, logs } = parts
+  const metrics = known.get(lease.task) ?? numbers()
+  known.set(lease.task, metrics)
   const shared = {
+    metrics,
     pipeline: definition.name,
     name: lease.task,
     queue,

@@ -83,7 +83,7 @@ export async function largestBatches(
   const { resources } = await admins.use(`asking for max.message.bytes of ${topics.join(', ')}`, admin =>
     admin.describeConfigs({
       includeSynonyms: false,
-      resources: topics.map(name => ({ type: 2 /* topic */, name, configNames: ['max.message.bytes'] })),
+      resources: topics.map(name => ({ type: TOPIC, name, configNames: ['max.message.bytes'] })),
     }),
   )
   return new Map(
@@ -104,4 +104,62 @@ export async function partitionCounts(
     admin.fetchTopicMetadata({ topics: [...topics] }),
   )
   return new Map(found.topics.map(({ name, partitions }) => [name, partitions.length]))
+}
+
+export interface TopicConfig {
+  /** What was set on the topic itself. */
+  readonly own: ReadonlyMap<string, string>
+  /** What holds, wherever it was set. */
+  of(name: string): string | undefined
+}
+
+const TOPIC = 2
+/** The source of a setting that stands on the topic (https://kafka.apache.org/protocol.html, DescribeConfigs). */
+const OWN = 1
+
+export async function topicConfigs(
+  admins: Admins,
+  topics: readonly string[],
+): Promise<ReadonlyMap<string, TopicConfig>> {
+  if (topics.length === 0) return new Map()
+  const { resources } = await admins.use(`asking for the settings of ${topics.join(', ')}`, admin =>
+    admin.describeConfigs({
+      includeSynonyms: false,
+      resources: topics.map(name => ({ type: TOPIC, name })),
+    }),
+  )
+  return new Map(
+    resources.map(({ resourceName, configEntries }) => {
+      const all = new Map(configEntries.map(one => [one.configName, one.configValue]))
+      const own = configEntries.filter(one => (one as { configSource?: number }).configSource === OWN)
+      return [
+        resourceName,
+        { own: new Map(own.map(one => [one.configName, one.configValue])), of: name => all.get(name) },
+      ]
+    }),
+  )
+}
+
+/** Replaces all that is set on the topic. */
+export async function alterTopics(
+  admins: Admins,
+  topic: string,
+  own: ReadonlyMap<string, string>,
+): Promise<void> {
+  const configEntries = [...own].map(([name, value]) => ({ name, value }))
+  await admins.use(`setting ${configEntries.map(one => one.name).join(', ')} of ${topic}`, admin =>
+    admin.alterConfigs({ validateOnly: false, resources: [{ type: TOPIC, name: topic, configEntries }] }),
+  )
+}
+
+/** Partition → offset of the first record that is not older, or the end. */
+export async function firstSince(
+  admins: Admins,
+  topic: string,
+  timestampMs: number,
+): Promise<ReadonlyMap<number, number>> {
+  const found = await admins.use(`asking for the records of ${topic} since ${timestampMs}`, admin =>
+    admin.fetchTopicOffsetsByTimestamp(topic, timestampMs),
+  )
+  return new Map(found.map(({ partition, offset }) => [partition, Number(offset)]))
 }

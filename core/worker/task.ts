@@ -42,6 +42,8 @@ export interface AttemptOptions<R extends ChangeRecord> {
   readonly log: Log
   readonly retry: Retry
   readonly signal: AbortSignal
+  /** Those that a run before had counted to. Default: of its own. */
+  readonly metrics?: Numbers
   open(context: Context): Promise<Opened<R>>
   /** Each batch with which more became durable, and up to where. */
   seen?(batch: Batch<R>, durable: Offset): void
@@ -75,7 +77,7 @@ interface Run<R extends ChangeRecord> {
 
 const runOf = <R extends ChangeRecord>(options: AttemptOptions<R>, failures: number): Run<R> => ({
   options,
-  metrics: numbers(),
+  metrics: options.metrics ?? numbers(),
   state: 'waiting',
   error: null,
   failures,
@@ -206,12 +208,24 @@ function pumpOnce<R extends ChangeRecord>(
   { reader, writer, progress, dead }: Opened<R>,
 ): Promise<void> {
   const { metrics } = run
-  const { clock, seen } = run.options
-  const measured = timed(writer, clock, (records, ms) => {
-    metrics.add('records', records)
+  const { clock, seen, name, pipeline } = run.options
+  const isSource = name === `${pipeline}/source`
+  const measured = timed(writer, clock, (batch, written, ms) => {
+    metrics.add('records', written)
     metrics.add('batches', 1)
-    metrics.set('write_ms', ms)
+    metrics.observe('write', ms / 1000, 1)
+    const [first] = batch.records
+    if (!first || written === 0) return
+    // Of a batch's first record, for all of them: what came later was no slower.
+    const seconds = Math.max(0, clock.nowUs() / 1_000_000 - first.commitMs / 1000)
+    metrics.observe(isSource ? 'commit_to_durable' : 'commit_to_applied', seconds, written)
   })
+  const counted: DeadLetters<R> = {
+    async add(rejected) {
+      await dead.add(rejected)
+      metrics.add('rejected', rejected.length)
+    },
+  }
   const watched = observed(reader, (batch, durable) => {
     run.failures = 0
     run.error = null
@@ -224,7 +238,7 @@ function pumpOnce<R extends ChangeRecord>(
     metrics.set('moved_ms', nowMs)
     seen?.(batch, durable)
   })
-  return pump(watched, measured, progress, dead)
+  return pump(watched, measured, progress, counted)
 }
 
 /** Closing must not hide why the task ended, and a failure in it is told. */

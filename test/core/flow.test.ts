@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Batch, Offset, Reader, Writer } from '../../core/connector.ts'
-import { prefetched, ticking } from '../../core/flow.ts'
+import { ConnectorError } from '../../core/errors.ts'
+import { prefetched, ticking, timed } from '../../core/flow.ts'
 import { pump } from '../../core/pump.ts'
 import { realClock } from '../../core/worker/clock.ts'
 import { batchOf, recordOf } from '../conform/sink.ts'
@@ -159,4 +160,24 @@ describe('a writer that gathers', () => {
       expect(saved).toEqual(hasPosition ? [] : [small(2).offset])
     },
   )
+})
+
+describe('measuring', () => {
+  const bad = recordOf({ id: 1, version: 2 })
+  const batch = batchOf([recordOf({ id: 0, version: 1 }), bad])
+  const measuredOf = async (position: boolean) => {
+    const measured: number[] = []
+    const writer: Writer = {
+      write: async () => [{ record: bad, stage: 'test', error: new ConnectorError('data', 'bad') }],
+      ...(position ? { position: async () => null } : {}),
+      async [Symbol.asyncDispose]() {},
+    }
+    await timed(writer, realClock, (_, written) => measured.push(written)).write(batch)
+    return measured
+  }
+
+  it('counts what was written: all but the bad ones, and of a writer with a position nothing then (P1)', async () => {
+    expect(await measuredOf(false)).toEqual([1])
+    expect(await measuredOf(true)).toEqual([0])
+  })
 })

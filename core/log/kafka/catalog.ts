@@ -1,6 +1,6 @@
 /**
  * What a pipeline's log on Kafka knows of itself, in a topic of its own (K1): `<prefix><pipeline>.offsets`, one partition, compacted.
- * Written by the source task alone, in the transaction of the batch (but for `log`, written once by who finds none). Every process that
+ * Written by the source task alone, in the transaction of the batch (but for `log`, written once by who finds none, and `retention`). Every process that
  * opens the log follows it, and so hears of new topics and shapes.
  *
  *   key               value (JSON)
@@ -9,6 +9,7 @@
  *   topic:<topic>     {}                                                         there before its first record
  *   schema:<n>        the table's shape                                          there before its first record
  *   ends              {"<topic>":[12,…]}                                         as its writer found them when it opened
+ *   retention:<topic> {"retention.ms":{"own":"3600000",…}}                       what was declared, while it is raised (K5); by a hub
  *
  * Records name their shape by header, since the shape is not in their value.
  */
@@ -37,6 +38,16 @@ export interface TaskEntry {
   readonly last: number
 }
 
+/** What a setting of a topic was before it was raised (K5). */
+export interface Raised {
+  /** The topic's own; null: it had none. */
+  readonly own: string | null
+  /** What held then. */
+  readonly declared: number
+  readonly raised: number
+}
+export type RaisedSettings = { readonly [setting: string]: Raised }
+
 export interface Catalog extends AsyncDisposable {
   readonly topic: string
   log(): LogEntry | null
@@ -45,6 +56,7 @@ export interface Catalog extends AsyncDisposable {
   /** Shapes by number, as committed. */
   readonly shapes: ReadonlyMap<number, Table>
   ends(): { readonly [topic: string]: readonly number[] }
+  readonly raised: ReadonlyMap<string, RaisedSettings>
   /** Resolves when all that stands in the topic now has been read. Throws `unavailable` when it cannot be. */
   refresh(): Promise<void>
   /** Counts what was read of topics and shapes; `changed` waits for more of it. */
@@ -65,6 +77,7 @@ interface State extends CatalogOptions {
   readonly topics: Set<string>
   readonly shapes: Map<number, Table>
   readonly tasks: Map<string, TaskEntry>
+  readonly raised: Map<string, RaisedSettings>
   readonly stop: AbortController
   /** Called at each step: read on, or failed. */
   readonly listeners: Set<() => void>
@@ -85,6 +98,7 @@ export function openCatalog(options: CatalogOptions): Catalog {
     topics: new Set(),
     shapes: new Map(),
     tasks: new Map(),
+    raised: new Map(),
     stop: new AbortController(),
     listeners: new Set(),
     entry: null,
@@ -101,6 +115,7 @@ export function openCatalog(options: CatalogOptions): Catalog {
     topics: state.topics,
     shapes: state.shapes,
     ends: () => state.ends,
+    raised: state.raised,
     refresh: () => refresh(state),
     generation: () => state.generation,
     changed: (seen, signal) => until(state, signal, () => state.generation > seen),
@@ -152,6 +167,7 @@ function note(state: State, key: string, text: string): void {
   if (kind === 'log') state.entry = value as LogEntry
   else if (kind === 'task') state.tasks.set(name, value as TaskEntry)
   else if (kind === 'ends') state.ends = value
+  else if (kind === 'retention') state.raised.set(name, value as RaisedSettings)
   else if (kind === 'topic') {
     state.topics.add(name)
     state.generation++

@@ -1,9 +1,9 @@
 /**
  * A pipeline's log on Kafka: a topic for each table, one for what the log knows of itself (catalog.ts), one for dead letters.
- * Contract: ../log.ts; rules K1 to K4. The client is core/kafka/.
+ * Contract: ../log.ts; rules K1 to K5. The client is core/kafka/.
  *
  *   <prefix><pipeline>.<schema>.<table>    changes, as many partitions as declared; written by the source task
- *   <prefix><pipeline>.offsets             compacted, one partition; written by the source task
+ *   <prefix><pipeline>.offsets             compacted, one partition; written by the source task, of retention by a hub
  *   <prefix><pipeline>.dead                compacted, one partition; written by every task
  *
  *   transactional.id   <hub>.<task>        one for each task, by which a newer owner fences an older one
@@ -18,11 +18,12 @@ import { type BatchCodec, batchOf } from '../../kafka/record-batch.ts'
 import { endsOfTopics, makeTopics } from '../../kafka/topics.ts'
 import { openTransactions, type Transactions } from '../../kafka/transactions.ts'
 import type { Progress } from '../../pump.ts'
-import type { ChangeLog, Compression, EntryLog } from '../log.ts'
+import type { ChangeLog, Compression, EntryLog, Retention } from '../log.ts'
 import { CATALOG_FORMAT, type Catalog, type LogEntry, openCatalog } from './catalog.ts'
 import { openKafkaEntries } from './entries.ts'
 import { kafkaProgress } from './progress.ts'
 import { openKafkaReader } from './reader.ts'
+import { kafkaRetention } from './retention.ts'
 import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transactionalId } from './settings.ts'
 import { openKafkaWriter } from './writer.ts'
 
@@ -35,6 +36,8 @@ export interface KafkaLogOptions {
   readonly partitions: number
   readonly compression: Compression
   readonly retentionHours: number
+  /** Who drains the log: its topics' retention follows them (K5). null: whoever has opened it does not see to that. */
+  readonly retention: Retention | null
 }
 
 export interface KafkaLog extends ChangeLog {
@@ -81,7 +84,8 @@ const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> =
 }
 
 function opened(state: State, id: string): KafkaLog {
-  const { settings, admins, catalog, codec, kafka, clock, name, partitions, retentionHours } = state
+  const { settings, admins, catalog, codec, kafka, clock, name, partitions, retentionHours, retention } =
+    state
   const written = new Map<string, number>()
   const ends = () => endsOfTopics(admins, [...catalog.topics], written)
   const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
@@ -105,7 +109,14 @@ function opened(state: State, id: string): KafkaLog {
       held(state, await openKafkaReader({ kafka, settings, clock, catalog, id, ends }, reading)),
     ends,
     sizeBytes: () => null,
-    retain: async () => {}, // the brokers do, by time
+    retain: retention
+      ? kafkaRetention({
+          ...state,
+          id,
+          retention,
+          open: () => openProducer(state, transactionalId(settings, `${name}/retention`)),
+        })
+      : async () => {},
     progress: (context, sink, partition) =>
       kafkaProgress({ admins, catalog, id, group: groupOf(settings, name, sink), partition, open }, context),
     async [Symbol.asyncDispose]() {

@@ -5,6 +5,7 @@ import Database from 'libsql'
 import { describe, expect, it } from 'vitest'
 import { sqlite } from '../../../connectors/sqlite/sink.ts'
 import { ConnectorError } from '../../../core/errors.ts'
+import type { Numbers } from '../../../core/worker/metrics.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { batchOf, type Held, keyedSinkConformance, recordOf, type SinkTarget } from '../../conform/sink.ts'
@@ -96,6 +97,21 @@ describe('sqlite: search index', () => {
       await write([recordOf({ id: 1, name: 'chair', version: 1 })])
       expect(await idsOf(path, 'price')).toEqual([])
     }))
+
+  it('counts what it refuses as older, once it is written', async () => {
+    const directory = folder()
+    const context = testContext()
+    const path = join(directory, 'index.db')
+    const writer = await sqlite.open({ path, table: '${table}', numbers: 'literals' }, context)
+    const ids = [...Array(150).keys()]
+    await writer.write(batchOf(ids.map(id => recordOf({ id, version: 10 + id }))))
+    await writer.write(
+      batchOf([...ids.map(id => recordOf({ id, version: 5 })), recordOf({ id: 1, version: 900 })]),
+    )
+    await writer[Symbol.asyncDispose]()
+    rmSync(directory, { recursive: true })
+    expect((context.metrics as Numbers).get('refused')).toBe(149)
+  })
 
   it('names a file that is no database, and what to do', async () => {
     const directory = folder()

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import Database from 'libsql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
-import { newFolder, until } from './program.ts'
+import { metricsAt, newFolder, until } from './program.ts'
 
 const GENERATE = (rows: number, changes = 0, rate = 0) => `name: made-up
 source: { type: generate, rows: ${rows}, changes: ${changes}, rate: ${rate} }
@@ -199,6 +199,25 @@ describe('cli', () => {
       code: 0,
       stdout: 'made-up has no dead letters.\n',
     })
+    const { url } = JSON.parse(readFileSync(join(folder.path, '.millrace/hub.json'), 'utf8'))
+    const count = async (name: string, task: string) =>
+      (await metricsAt(url))
+        .get(`millrace_task_${name}_seconds`)
+        ?.samples.find(one => one.name.endsWith('_count') && one.labels.includes(`task="made-up/${task}"`))
+        ?.value
+    await until(async () => ((await count('commit_to_durable', 'source')) ?? 0) >= 500, 'timed into the log')
+    await until(
+      async () => ((await count('commit_to_applied', 'index/0')) ?? 0) >= 500,
+      'timed into the sink',
+    )
+    expect(await count('commit_to_applied', 'source')).toBeUndefined()
+    expect([...(await metricsAt(url)).keys()]).toEqual(
+      expect.arrayContaining([
+        'millrace_task_lag_records',
+        'millrace_task_state',
+        'millrace_pipeline_log_bytes',
+      ]),
+    )
     expect(await folder.run(['up', '--port', '0'])).toMatchObject({
       code: 1,
       stderr: expect.stringContaining(`pid ${first.child.pid}`),

@@ -1,11 +1,12 @@
 /** A hub and workers as their users run them, on a real Kafka and a real Redis: tasks that move, workers that are killed, a queue that is wiped. */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readDocuments } from '../../../connectors/sqlite/documents.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
-import { type Folder, newFolder, type Running, until } from './program.ts'
+import { type Folder, metricsAt, newFolder, type Running, until } from './program.ts'
 
 const missing = missingForKafka() ?? missingForRedis()
 const ROWS = 3_000
@@ -129,9 +130,21 @@ queue: { type: bullmq, url: "${redis.url}" }
       await until(() => allRun(folder), 'all tasks run')
       expect((await fetch(`${health}/livez`)).status).toBe(200)
       expect((await fetch(`${health}/readyz`)).status).toBe(200)
-      const metrics = await (await fetch(`${health}/metrics`)).text()
-      expect(metrics).toMatch(/^millrace_task_records_total\{pipeline="kept",task="kept\/source"\} \d+$/m)
-      expect(metrics).not.toContain('kept/index')
+      // What a worker counts it shows itself, and how far sinks are behind the hub: nothing stands in two places.
+      await until(
+        async () => (await metricsAt(health)).has('millrace_task_commit_to_durable_seconds'),
+        'the worker has timed records into the log',
+      )
+      const ofWorker = await metricsAt(health)
+      expect(ofWorker.get('millrace_task_records_total')?.samples).toMatchObject([
+        { labels: 'pipeline="kept",task="kept/source"' },
+      ])
+      const { url } = JSON.parse(readFileSync(join(folder.path, '.millrace/hub.json'), 'utf8'))
+      const ofHub = await metricsAt(url)
+      expect(ofHub.get('millrace_task_lag_records')?.samples.map(one => one.labels)).toEqual(
+        [0, 1].map(i => `pipeline="kept",task="kept/index/${i}",sink="index"`),
+      )
+      expect([...ofHub.keys()].filter(name => ofWorker.has(name))).toEqual([])
       // The same pipeline with another rate: its tasks end, and begin again by the new file.
       const before = await tasksOf(folder)
       await ended(hubs[0]!, 'SIGKILL')
@@ -153,6 +166,41 @@ queue: { type: bullmq, url: "${redis.url}" }
       await admin.disconnect()
       for (const one of [again, sources, sinks]) expect((await ended(one, 'SIGTERM')).code).toBe(0)
     }, 180_000)
+
+    it('two hubs keep for longer what a sink that no worker runs has not read (K5)', async () => {
+      using folder = newFolder()
+      using other = newFolder()
+      const topic = 'behind.generate.items'
+      for (const one of [folder, other]) {
+        one.write('hub.yaml', hubYaml('fleet-d'))
+        one.write('pipelines/p.yaml', PIPELINE('behind', 1_000_000, 100))
+      }
+      const hubs = [folder.start(['hub', '--port', '0']), other.start(['hub', '--port', '0'])]
+      const sources = folder.start(['worker', '--only', 'sources'])
+      const admin = new kafkajs.Kafka({
+        brokers: [...cluster.bootstrap],
+        logLevel: kafkajs.logLevel.NOTHING,
+      }).admin()
+      await admin.connect()
+      const retention = async () => {
+        const { resources } = await admin.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: 2, name: topic, configNames: ['retention.ms'] }],
+        })
+        return Number(resources[0]!.configEntries[0]!.configValue)
+      }
+      await until(async () => (await admin.listTopics()).includes(topic), 'the topic is made')
+      await admin.alterConfigs({
+        validateOnly: false,
+        resources: [{ type: 2, name: topic, configEntries: [{ name: 'retention.ms', value: '40000' }] }],
+      })
+      await until(async () => (await retention()) > 40_000, 'raised', 200_000)
+      const told = () => hubs.map(one => one.stderr()).join('')
+      await until(() => /behind\/index\/[01] has not read/.test(told()), 'told')
+      await admin.disconnect()
+      for (const one of [sources, ...hubs]) expect((await ended(one, 'SIGTERM')).code).toBe(0)
+      expect(told()).not.toContain('    at ')
+    })
 
     it('says what is missing: a queue, a secret, Redis', async () => {
       using folder = newFolder()

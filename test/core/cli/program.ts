@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { type Family, readMetrics } from '../../conform/prometheus.ts'
 
 const MAIN = fileURLToPath(new URL('../../../dist/core/cli/main.js', import.meta.url))
 
@@ -70,4 +71,10 @@ export async function until(is: () => boolean | Promise<boolean>, what: string, 
     if (Date.now() > end) throw new Error(`never: ${what}`)
     await new Promise(resolve => setTimeout(resolve, 30))
   }
+}
+
+/** What a process shows at /metrics of tasks and pipelines, looked through by the grammar. */
+export async function metricsAt(url: string): Promise<ReadonlyMap<string, Family>> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  return readMetrics(text)
 }

@@ -1,7 +1,7 @@
 /** What can happen to a log on Kafka, each with what is said of it: K1 to K4, V5, and that nothing is lost or doubled meanwhile. */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import kafkajs, { type AclEntry, type Admin } from 'kafkajs'
+import kafkajs, { type Admin } from 'kafkajs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Context, Offset, Writer } from '../../../core/connector.ts'
 import { ConnectorError } from '../../../core/errors.ts'
@@ -13,9 +13,9 @@ import { realClock } from '../../../core/worker/clock.ts'
 import { testContext } from '../../conform/context.ts'
 import { change } from '../../conform/log.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
+import { aclsOfDocs } from './kafka-acls.ts'
 import { openLog, settingsOf, silentLog } from './kafka-settings.ts'
 
-const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs
 const missing = missingForKafka()
 const title = (name: string) => (missing === null ? name : `${name}: ${missing}`)
 const source = (over: Partial<Context> = {}) => testContext({ pipeline: 'kit', task: 'kit/source', ...over })
@@ -389,33 +389,3 @@ describe.skipIf(missing !== null)(title('Kafka that asks who we are'), () => {
     expect(removed).toEqual([`topic ${prefix}kit.test.kit`, `topic ${prefix}kit.offsets`])
   })
 })
-
-/** The lines of the docs, for these names. */
-function aclsOfDocs(principal: string, topics: string, hub: string): AclEntry[] {
-  const page = readFileSync(new URL('../../../docs/kafka.md', import.meta.url), 'utf8')
-  const lines = page.replaceAll(' \\\n', ' ').match(/^kafka-acls .*$/gm)!
-  expect(lines.length).toBe(3)
-  const kinds = {
-    topic: AclResourceTypes.TOPIC,
-    group: AclResourceTypes.GROUP,
-    'transactional-id': AclResourceTypes.TRANSACTIONAL_ID,
-  }
-  return lines.flatMap(line => {
-    const [, kind, name] = /--(topic|group|transactional-id) (\S+)/.exec(line)!
-    expect(line).toContain('--resource-pattern-type prefixed')
-    return [...line.matchAll(/--operation (\w+)/g)].map(
-      ([, operation]): AclEntry => ({
-        resourceType: kinds[kind as keyof typeof kinds],
-        resourceName: name === 'shop.' ? topics : hub,
-        resourcePatternType: ResourcePatternTypes.PREFIXED,
-        principal,
-        host: '*',
-        operation:
-          AclOperationTypes[
-            operation!.replace(/([a-z])([A-Z])/g, '$1_$2').toUpperCase() as keyof typeof AclOperationTypes
-          ],
-        permissionType: AclPermissionTypes.ALLOW,
-      }),
-    )
-  })
-}

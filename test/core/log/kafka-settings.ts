@@ -1,7 +1,8 @@
 /** Settings of a log on a test's Kafka, and a short way to open one. */
+import type { Clock, Log } from '../../../core/connector.ts'
 import { type KafkaLog, openKafkaLog } from '../../../core/log/kafka/log.ts'
 import type { KafkaSettings } from '../../../core/log/kafka/settings.ts'
-import type { Compression } from '../../../core/log/log.ts'
+import type { Compression, Retention } from '../../../core/log/log.ts'
 import { realClock } from '../../../core/worker/clock.ts'
 
 export const silentLog = { debug() {}, info() {}, warn() {}, error() {} }
@@ -42,14 +43,25 @@ export const openLog = (
     name = 'kit',
     partitions = 1,
     compression = 'lz4',
-  }: { name?: string; partitions?: number; compression?: Compression } = {},
+    retention = null,
+    clock = realClock,
+    log = silentLog,
+  }: {
+    name?: string
+    partitions?: number
+    compression?: Compression
+    retention?: Retention | null
+    clock?: Clock
+    log?: Log
+  } = {},
 ): Promise<KafkaLog> =>
   openKafkaLog({
     settings,
-    clock: realClock,
-    log: silentLog,
+    clock,
+    log,
     name,
     partitions,
     compression,
+    retention,
     retentionHours: 1_000_000, // the kit's records are of 2023
   })

@@ -191,6 +191,7 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
       await using kafka = await openKafkaLog({
         ...shared,
         settings: settingsOf(cluster.bootstrap, ''),
+        retention: null,
         retentionHours: 1_000_000,
       })
       for (const log of [file_, kafka]) {
