@@ -87,7 +87,7 @@ export function joinRow(row: Row): string {
 
 /** A scalar's raw JSON text as plain text: strings unquoted, the rest as written. */
 export const plain = (raw: string): string =>
-  raw.charCodeAt(0) === QUOTE ? (JSON.parse(raw) as string) : raw
+  raw.charCodeAt(0) !== QUOTE ? raw : raw.includes('\\') ? (JSON.parse(raw) as string) : raw.slice(1, -1)
 
 /** A row as an object: int8 and numeric as strings (no digit is lost), everything else as JSON gives it. */
 export function decodeRow(text: string, table: Table): { [column: string]: Json } {
