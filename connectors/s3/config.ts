@@ -54,7 +54,7 @@ export const place = {
     title: 'KMS key',
     description: 'Id or ARN of the key, with `aws:kms`.',
   }),
-  part_bytes: z.int().min(5_242_880).max(1_000_000_000).default(8_388_608).meta({
+  part_bytes: z.int().min(5_242_880).max(1_000_000_000).default(5_242_880).meta({
     title: 'Part',
     description: 'A larger object is sent in parts of so many bytes.',
   }),

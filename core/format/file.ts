@@ -7,7 +7,7 @@
 import { ConnectorError } from '../errors.ts'
 import type { Column } from '../record.ts'
 import { avroFile } from './avro.ts'
-import { type Numeric, type TypedValue, typedColumns, typedValues } from './columns.ts'
+import { type Numeric, rawLine, type TypedValue, typedColumns, typedValues } from './columns.ts'
 import { compressed, missingZstd, SUFFIX } from './compress.ts'
 import { csvHeader, csvLine } from './csv.ts'
 import { parquetFile } from './parquet.ts'
@@ -39,8 +39,7 @@ export const extensionOf = ({ format, compression }: FileOptions): string =>
 /** Throws `data` for a value that its column's type cannot hold, SyntaxError for a row that is none. */
 export function lineOf(row: string, columns: readonly Column[], { format, numeric }: FileOptions): string {
   if (format === 'csv') return csvLine(row, columns)
-  if (format !== 'jsonl') typedValues(row, typedColumns(columns, numeric))
-  return `${row}\n`
+  return `${format === 'jsonl' ? row : rawLine(row, typedColumns(columns, numeric))}\n`
 }
 
 /** `name`: of the table, where the format wants one. */

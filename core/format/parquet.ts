@@ -11,7 +11,7 @@ export type ParquetCompression = 'none' | 'snappy' | 'gzip' | 'zstd'
 const CODECS = { none: 'UNCOMPRESSED', snappy: 'SNAPPY', gzip: 'GZIP', zstd: 'ZSTD' } as const
 
 /** Rows of a group: their columns are in memory while it is written. */
-const GROUP_ROWS = 20_000
+const GROUP_ROWS = 10_000
 
 type Element = Partial<SchemaElement>
 const time = (isAdjustedToUTC: boolean): Element =>
@@ -87,7 +87,7 @@ export async function* parquetFile(
       for (let i = 0; i < columns.length; i++) group[i]!.push(row[i]!)
       if (group[0]!.length < GROUP_ROWS) continue
       yield await end()
-      await new Promise(resolve => setImmediate(resolve)) // a group is a tenth of a second: leases are renewed meanwhile
+      await new Promise(resolve => setImmediate(resolve)) // a group takes a while: leases are renewed meanwhile
     }
   if (group[0]!.length > 0) yield await end()
   writer.schema = finalSchema(columns)

@@ -33,6 +33,7 @@ function everything(): ShownNumbers {
   })
   const name = 'a"b\\c\nd'
   return {
+    eventLoopDelay: { maxMs: 20, p99Ms: 5 },
     tasks: [task('shop/source', source), task('shop/search/0', sink), task(`${name}/source`, source)],
     pipelines: [
       { name: 'shop', dead_letters: 2, log_records: 9, log: { bytes: 100, limit_bytes: 200 } },
