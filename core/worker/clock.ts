@@ -1,5 +1,5 @@
 /** The real clock, and how far the event loop is behind it: made in the composition root and nowhere else. */
-import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
+import { performance } from 'node:perf_hooks'
 import type { Clock } from '../connector.ts'
 
 export const realClock: Clock = {
@@ -18,13 +18,25 @@ export const realClock: Clock = {
     }),
 }
 
-/** Milliseconds that the event loop stood still at most since it was asked last. */
+const TICK_MS = 20
+
+/**
+ * Milliseconds that the event loop stood still at most since it was asked last. Not by monitorEventLoopDelay: its reset forgets the tick
+ * before, and timers of JavaScript that are due may run in front of its own, so that whoever asks right after a stall loses it.
+ */
 export function watchLoopDelay(): () => number {
-  const delay = monitorEventLoopDelay({ resolution: 20 })
-  delay.enable()
+  let tickMs = performance.now()
+  let longestMs = 0
+  const tick = () => {
+    const nowMs = performance.now()
+    longestMs = Math.max(longestMs, nowMs - tickMs - TICK_MS)
+    tickMs = nowMs
+  }
+  setInterval(tick, TICK_MS).unref()
   return () => {
-    const maxMs = delay.max / 1e6
-    delay.reset()
-    return maxMs
+    tick() // what stands still until now counts, whichever timer is first
+    const longest = longestMs
+    longestMs = 0
+    return longest
   }
 }
