@@ -3,6 +3,7 @@ import type { Sink, Source } from '../core/connector.ts'
 import { elasticsearch } from './elasticsearch/sink.ts'
 import { generate } from './generate/source.ts'
 import { opensearch } from './opensearch/sink.ts'
+import { postgresSink } from './postgres/sink.ts'
 import { postgres } from './postgres/source.ts'
 import { redis } from './redis/sink.ts'
 import { redisStreams } from './redis/source.ts'
@@ -22,6 +23,7 @@ export const connectors = {
   sinks: byName<Sink>([
     elasticsearch,
     opensearch,
+    postgresSink as unknown as Sink,
     redis as unknown as Sink,
     sqlite as unknown as Sink,
     stdout as unknown as Sink,
