@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
 import { benchLog } from './log.ts'
+import { logToPostgres } from './log-to-postgres.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
 import { postgresToKafka } from './postgres-to-kafka.ts'
 import { logToRedis } from './redis.ts'
@@ -14,6 +15,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-kafka': (rows = 400_000) => postgresToKafka(rows),
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
+  'log-to-postgres': (rows = 300_000) => logToPostgres(rows),
   'log-to-redis': (rows = 300_000) => logToRedis(rows),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
