@@ -6,6 +6,7 @@ import { generate } from './generate/source.ts'
 import { kafka } from './kafka/sink.ts'
 import { kafkaTopics } from './kafka/source.ts'
 import { opensearch } from './opensearch/sink.ts'
+import { postgresSink } from './postgres/sink.ts'
 import { postgres } from './postgres/source.ts'
 import { redis } from './redis/sink.ts'
 import { redisStreams } from './redis/source.ts'
@@ -29,6 +30,7 @@ export const connectors = {
     file,
     kafka as unknown as Sink,
     opensearch,
+    postgresSink as unknown as Sink,
     redis as unknown as Sink,
     s3,
     sqlite as unknown as Sink,

@@ -69,16 +69,13 @@ const wrong = (message: string, hint = 'postgres://user:password@host:port/datab
 
 /** Throws `config`; the message never holds the URL. */
 export function parseUrl(url: string): Address {
-  if (!/^postgres(ql)?:\/\//.test(url))
-    throw wrong('`url` of a PostgreSQL source must begin with postgres://')
+  if (!/^postgres(ql)?:\/\//.test(url)) throw wrong('`url` of PostgreSQL must begin with postgres://')
   let parsed: URL
   try {
     parsed = new URL(url)
   } catch {
     // The error holds the URL, and that the password.
-    throw wrong(
-      '`url` of a PostgreSQL source cannot be read; special characters in the password must be %-encoded',
-    )
+    throw wrong('`url` of PostgreSQL cannot be read; special characters in the password must be %-encoded')
   }
   const query = parsed.searchParams
   for (const name of query.keys())

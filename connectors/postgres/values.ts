@@ -150,6 +150,11 @@ const TYPES = new Map<number, PgType>(
 export const typeOf = (oid: number): PgType => TYPES.get(oid) ?? TEXT
 export const isKnownType = (oid: number): boolean => TYPES.has(oid)
 
+const NAMED = new Map([...TYPES.values()].map(one => [one.name, one]))
+
+/** By the name that a `Column` has; what is not known is text. */
+export const typeNamed = (name: string): PgType => NAMED.get(name) ?? TEXT
+
 const QUOTE = 34
 const BACKSLASH = 92
 const OPEN = 123

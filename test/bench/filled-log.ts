@@ -81,11 +81,15 @@ export async function spend(act: () => Promise<void>): Promise<Took> {
 const BATCH = 10_000
 
 /** Rows 0 to `records` - 1, each once. */
-export async function filledLog(folder: string, records: number): Promise<FileLog> {
+export async function filledLog(
+  folder: string,
+  records: number,
+  as: (record: ChangeRecord) => ChangeRecord = record => record,
+): Promise<FileLog> {
   const log = await openIn(join(folder, 'log'))
   await using writer = await log.writer(contextOf(1), 0)
   for (let at = 0; at < records; at += BATCH) {
-    const rows = Array.from({ length: Math.min(BATCH, records - at) }, (_, i) => rowOf(at + i))
+    const rows = Array.from({ length: Math.min(BATCH, records - at) }, (_, i) => as(rowOf(at + i)))
     await writer.write({ records: rows, offset: { at } })
   }
   return log

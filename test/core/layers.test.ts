@@ -71,7 +71,7 @@ const layerOf = (file: string): string => {
   return file.split('/')[1]!
 }
 /** What connectors of one kind share; such a folder defines none and imports no vendor's client. */
-const FAMILIES = ['connectors/search', 'connectors/object']
+const FAMILIES = ['connectors/search', 'connectors/object', 'connectors/sql']
 const PLANE = ['log', 'queue', 'pipeline', 'transform', 'format', 'document']
 /** What a layer may import besides itself. */
 function allowed(layer: string, target: string): boolean {

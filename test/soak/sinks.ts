@@ -2,8 +2,10 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'libsql'
+import { startPostgres } from '../servers/postgres.ts'
 import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type SearchServer, type SearchServerKind, startSearch } from '../servers/search.ts'
+import { startAgain } from './program.ts'
 
 export const TABLES = ['ledger', 'extra'] as const
 export type LedgerTable = (typeof TABLES)[number]
@@ -137,6 +139,41 @@ export async function redisSink(): Promise<SoakSink> {
       await pause(ms)
       server.thaw()
     },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  }
+}
+
+/** A second server as the target. What it acknowledged must survive its crash, and so it waits for the disk. */
+export async function postgresSink(): Promise<SoakSink> {
+  const server = await startPostgres({ settings: { fsync: 'on' } })
+  const isThere = async (table: LedgerTable) =>
+    (await server.sql(`SELECT to_regclass('kept.${table}') AS name`))[0]!.name !== null
+  return {
+    yaml: () => `{ name: index, type: postgres, url: "${server.url}", schema: kept }`,
+    async reset() {
+      await server.sql('DROP SCHEMA IF EXISTS kept CASCADE')
+    },
+    async versions(_, table) {
+      const rows = await server.sql<{ id: string; version: string }>(
+        `SELECT id::text, millrace_version AS version FROM kept.${table}`,
+      )
+      return rows.map(({ id, version }) => [id, Number(version)] as const)
+    },
+    held: async () =>
+      Number((await server.sql<{ n: string }>('SELECT count(*) AS n FROM kept.ledger'))[0]!.n),
+    async documents(_, table) {
+      if (!(await isThere(table))) return new Map()
+      const columns = table === 'ledger' ? ['id', 'seq', 'note', 'big', 'x'] : ['id', 'seq', 'v']
+      const rows = await server.sql<{ id: string; document: string }>(
+        `SELECT id::text, jsonb_build_object(${columns.map(name => `'${name}', ${name}`).join(', ')})::text AS document FROM kept.${table}`,
+      )
+      return new Map(rows.map(({ id, document }) => [id, document]))
+    },
+    async crash() {
+      await server.kill9()
+      await startAgain(server)
+    },
+    freeze: null,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   }
 }

@@ -1,0 +1,11 @@
+INSERT INTO inv.types VALUES (1, -32768, 2147483647, 9223372036854775807, 12345678901234567890.123456789, 1234.50, 99999, 12345678901234567890, 1.5, 3.141592653589793, '$1,234.56', true,
+  'ab', 'x', 'héllo', E'line1\nline2 "q" \\ \u20ac \U0001F600', 'CiText', '\xdeadbeef00', '2024-02-29', '13:14:15.123456', '13:14:15', '13:14:15.123', '13:14:15.123456+02', '2024-02-29 13:14:15.123456', '2024-02-29 13:14:15', '2024-02-29 13:14:15.123', '2024-02-29 13:14:15.123456+02', '2024-02-29 13:14:15.123+02', '1 year 2 mons 3 days 04:05:06.789',
+  '6ba7b810-9dad-11d1-80b4-00c04fd430c8', '{"b": 1,  "a": [1,2.50, null]}', '{"b": 1,  "a": [1,2.50, null]}', 'k1=>v1, k2=>NULL', '192.168.0.1/24', '10.0.0.0/8', '08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05', '{1,2,NULL,3}', ARRAY['a', 'b,c', NULL, 'q"x'], '{1.50,2.25}', '{6ba7b810-9dad-11d1-80b4-00c04fd430c8}', '{2024-02-29 13:14:15.123456+02}', '{t,f}', '{2024-02-29}', 'happy', '{sad,ok}', 7, ROW(1, 'x y'), 'Top.Science.Astronomy',
+  '(1.5,-2)', '{1,2,3}', '((0,0),(1,1))', '[(0,0),(1,1),(2,0)]', '((0,0),(1,1),(1,0))', '<(0,0),2>', '[1,10)', '[1,10)', '[1.5,2.5)', '[2024-01-01 00:00,2024-01-02 00:00)', '[2024-01-01 00:00+00,2024-01-02 00:00+00)', '[2024-01-01,2024-02-01)', '{[1,3),[5,9)}',
+  to_tsvector('english', 'The quick brown foxes'), 'fat & rat', '<a x="1">t</a>', B'1', B'10101', B'101', 12345, '0/16B3748', '{{1,2},{3,4}}');
+-- all NULL
+INSERT INTO inv.types (id) VALUES (1 + 1);
+-- edges: NaN, infinities, BC and far dates, empty arrays and ranges, negative interval, zero scale
+INSERT INTO inv.types (id, c_smallint, c_int, c_bigint, c_numeric, c_numeric_12_2, c_real, c_double, c_money, c_bool, c_char, c_varchar, c_text, c_bytea, c_date, c_time, c_timetz, c_ts, c_tstz, c_interval, c_json, c_jsonb, c_hstore, c_inet, c_ints, c_texts, c_int4range, c_numrange, c_bit5, c_varbit)
+  VALUES (1 + 2, 32767, -2147483648, -9223372036854775808, 'NaN', -0.01, 'Infinity', '-Infinity', '-$0.01', false, '', '', '', '\x', '0001-01-01', '24:00:00', '00:00:00-12', '1582-10-04 00:00:00', '9999-12-31 23:59:59.999999+00', '-1 mons +2 days -03:04:05.5', 'null', '"s"', '', '::1', '{}', '{}', 'empty', '(,)', B'00000', B'');
+INSERT INTO inv.types (id, c_date, c_ts, c_tstz, c_real, c_double, c_numeric) VALUES (1 + 3, 'infinity', 'infinity', '-infinity', 'NaN', 'NaN', 0);

@@ -1,0 +1,17 @@
+import { describe, expect, it } from 'vitest'
+import { foundIn } from './check.ts'
+import { killRounds } from './kills.ts'
+import { postgresSink } from './sinks.ts'
+
+describe('kill rounds into PostgreSQL', () => {
+  it('8 rounds of kill -9, of the program, both databases: nothing lost, doubled or gone back (P1, P2, S3)', async () => {
+    const said: string[] = []
+    await using sink = await postgresSink()
+    const report = await killRounds(8, 47, text => said.push(text), sink)
+    const found = foundIn(report)
+    expect(found, [...found, ...said].join('\n')).toEqual([])
+    expect(report.rounds).toBe(8)
+    expect(report.changes).toBeGreaterThan(1_000)
+    expect(report.documents).toBeGreaterThan(10_000)
+  }, 1_200_000)
+})
