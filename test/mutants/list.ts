@@ -6,7 +6,7 @@ export interface Mutant {
   readonly by: string
   /** A second change in the same file: a guard behind the guard. */
   readonly also?: { readonly text: string; readonly by: string }
-  readonly found: 'sim' | 'handoff'
+  readonly found: 'sim' | 'fleet' | 'handoff'
 }
 
 const of =
@@ -19,6 +19,10 @@ const of =
     found,
     ...(also ? { also } : {}),
   })
+const kafkaWriter = of('fleet', 'core/log/kafka/writer.ts')
+const kafkaProgress = of('fleet', 'core/log/kafka/progress.ts')
+const transactions = of('fleet', 'core/kafka/transactions.ts')
+const tail = of('fleet', 'core/kafka/tail.ts')
 const pump = of('sim', 'core/pump.ts')
 const segments = of('sim', 'core/log/segments.ts')
 const segment = of('sim', 'core/log/segment.ts')
@@ -157,5 +161,50 @@ export const MUTANTS: readonly Mutant[] = [
     'what committed before the slot stood and is not visible yet is not waited for',
     'unseen: running.map(String)',
     'unseen: []',
+  ),
+  kafkaWriter(
+    'the position is loaded before the owner before is fenced (K1)',
+    '  await catalog.refresh() // behind the fence',
+    '  // behind the fence',
+  ),
+  kafkaWriter(
+    'an older owner opens behind a newer one',
+    '  refuseOlder(task, epoch, stored?.epoch ?? 0)\n',
+    '',
+  ),
+  kafkaWriter(
+    'the position is not in the transaction of its records (K1)',
+    '[entries, ...batches]',
+    'batches',
+  ),
+  kafkaWriter('numbers begin anew with each owner (V1)', 'stored?.last ?? 0', '0'),
+  transactions(
+    'a write of unknown outcome is done again by the same producer (K1)',
+    '  if (state.isDead)',
+    '  if (state.isDead && Math.min(1, 0) > 0)',
+    {
+      text: 'throw ended instanceof Fenced ? ended : kafkaError(error, what)',
+      by: 'if (ended instanceof Fenced) throw ended\n    return run(state, work, before)',
+    },
+  ),
+  transactions(
+    'a fenced owner is told of something else',
+    'throw ended instanceof Fenced ? ended : kafkaError(error, what)',
+    'if (!(ended instanceof Fenced)) throw kafkaError(error, what)',
+  ),
+  kafkaProgress(
+    'progress is loaded before the owner before is fenced (K1, K3)',
+    'state.transactions = await parts.open(context)\n',
+    'const early = await offsetsOf(parts, context)\n      state.transactions = await parts.open(context)\n',
+    { text: 'const committed = await offsetsOf(parts, context)', by: 'const committed = early' },
+  ),
+  tail(
+    'a client that joined its group again hands out what was read (K4)',
+    'return fetchedAt === due ? messages : messages.filter(one => Number(one.offset) >= due)',
+    'return messages',
+    {
+      text: 'for (const [topic, offset] of due) consumer.seek({ topic, partition, offset: String(offset) })',
+      by: '',
+    },
   ),
 ]

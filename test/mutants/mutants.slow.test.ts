@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { MUTANTS, type Mutant } from './list.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const SEEDS = { sim: 600, handoff: 800 } as const
+const SEEDS = { sim: 600, fleet: 150, handoff: 800 } as const
 let folder = ''
 
 beforeAll(() => {
@@ -59,7 +59,7 @@ const hunt = (which: Mutant['found']): Promise<{ code: number | null; said: stri
   })
 
 describe('planted bugs', () => {
-  for (const which of ['sim', 'handoff'] as const)
+  for (const which of ['sim', 'fleet', 'handoff'] as const)
     it(`${which} finds nothing in the code as it is`, async () => {
       const { code, said } = await hunt(which)
       expect(said).toBe('')

@@ -28,6 +28,8 @@ import { deadLetterTopic, groupOf, type KafkaSettings, offsetsTopic, transaction
 import { openKafkaWriter } from './writer.ts'
 
 export interface KafkaLogOptions {
+  /** Default: one made of the settings. The simulation has its own. */
+  readonly kafka?: Kafka
   readonly settings: KafkaSettings
   readonly clock: Clock
   readonly log: Log
@@ -57,7 +59,7 @@ interface State extends KafkaLogOptions {
 export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
   const { settings, name, clock, log, compression } = options
   const codec = batchCodec(settings.producer.compression ?? compression)
-  const kafka = kafkaClient(settings, log)
+  const kafka = options.kafka ?? kafkaClient(settings, log)
   const admins = openAdmins(kafka)
   const topic = offsetsTopic(settings, name)
   let catalog: Catalog | null = null
@@ -193,6 +195,8 @@ function refuseOther({ catalog, settings, partitions, name }: State, entry: LogE
 }
 
 export interface KafkaEntryLogOptions {
+  /** As above. */
+  readonly kafka?: Kafka
   readonly settings: KafkaSettings
   readonly clock: Clock
   readonly log: Log
@@ -202,7 +206,7 @@ export interface KafkaEntryLogOptions {
 
 export async function openKafkaEntryLog(options: KafkaEntryLogOptions): Promise<EntryLog> {
   const { settings, clock, log, pipeline, compression } = options
-  const kafka = kafkaClient(settings, log)
+  const kafka = options.kafka ?? kafkaClient(settings, log)
   const admins = openAdmins(kafka)
   const entries = openKafkaEntries({
     kafka,
