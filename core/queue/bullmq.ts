@@ -218,13 +218,26 @@ async function withdraw({ queues, hints }: State, pipeline: string, mark: string
       if (job.data.offer.task.startsWith(`${pipeline}/`)) await adjust(queue, job, undefined)
 }
 
-async function present({ queues, hints }: State, worker: Presence): Promise<Fleet> {
+/** A worker that asks for no task is to learn of those that come back, too: who promotes and recovers them is whoever is there. */
+async function present(state: State, worker: Presence): Promise<Fleet> {
+  for (const kind of worker.kinds) workerOf(state, kind) // looks for leases that ran out
   const [workers, source, sink] = await Promise.all([
-    hints.present(worker),
-    queues.source.getWaitingCount(),
-    queues.sink.getWaitingCount(),
+    state.hints.present(worker),
+    waitingOf(state, 'source'),
+    waitingOf(state, 'sink'),
   ])
   return { workers, waiting: { source, sink } }
+}
+
+/** BullMQ moves what is due only when somebody takes a task: its score is the millisecond, and twelve bits of order. */
+async function waitingOf({ queues, redis, options }: State, kind: TaskKind): Promise<number> {
+  const queue = queues[kind]
+  const dueBelow = (Math.floor(options.clock.nowUs() / 1000) + 1) * 0x1000
+  const [waiting, due] = await Promise.all([
+    queue.getWaitingCount(),
+    redis.zcount(queue.toKey('delayed'), '-inf', `(${dueBelow}`),
+  ])
+  return waiting + due
 }
 
 const jobsOf = async (queue: JobQueue<Data>): Promise<TaskJob[]> =>

@@ -167,10 +167,30 @@ export function taskQueueConformance(kit: TaskQueueKit): void {
       const taken = (await worker.take('w', ['source'], never))!
       expect((await worker.present(who)).waiting).toEqual({ source: 1, sink: 1 })
       await worker.release(taken, { ...release, delayMs: 60_000 })
-      expect((await worker.present(who)).waiting, 'a delayed one nobody can take').toEqual({
-        source: 1,
-        sink: 1,
-      })
+      const waiting = async () => (await worker.present(who)).waiting
+      expect(await waiting(), 'a delayed one nobody can take').toEqual({ source: 1, sink: 1 })
+      const next = (await worker.take('w', ['source'], never))!
+      await worker.release(next, { ...release, delayMs: 500 })
+      expect((await waiting()).source).toBe(0)
+      // Nobody may be asking for tasks: all may have their share.
+      await pause(700)
+      expect((await waiting()).source, 'it can be taken now').toBe(1)
+      expect((await soon(worker, 3_000, ['source'] as never))?.offer).toEqual(next.offer)
+    })
+
+    it('tells of tasks whose lease ran out, although nobody asks for one', async () => {
+      const [hub, one, other] = [await open(), await open(), await open()]
+      const who: Presence = { owner: 'w', kinds: ['source'], concurrency: 3, held: { source: 0, sink: 0 } }
+      await hub.offer([offerOf(1)])
+      await one.take('one', ['source'], never)
+      expect((await other.present(who)).waiting.source).toBe(0)
+      opened.splice(opened.indexOf(one), 1)
+      await one[Symbol.asyncDispose]() // without giving it back
+      for (let looks = 0; looks < 60; looks++) {
+        await pause(kit.lockMs / 5)
+        if ((await other.present(who)).waiting.source > 0) break
+      }
+      expect((await other.present(who)).waiting.source).toBe(1)
     })
 
     it('what is withdrawn ends, and every hub can hear of it by its mark; what is offered after that is there', async () => {
