@@ -2,6 +2,8 @@
 import type { Sink, Source } from '../core/connector.ts'
 import { elasticsearch } from './elasticsearch/sink.ts'
 import { generate } from './generate/source.ts'
+import { mariadb } from './mariadb/sink.ts'
+import { mysql } from './mysql/sink.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgresSink } from './postgres/sink.ts'
 import { postgres } from './postgres/source.ts'
@@ -22,6 +24,8 @@ export const connectors = {
   ]),
   sinks: byName<Sink>([
     elasticsearch,
+    mariadb as unknown as Sink,
+    mysql as unknown as Sink,
     opensearch,
     postgresSink as unknown as Sink,
     redis as unknown as Sink,
