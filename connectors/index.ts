@@ -5,6 +5,8 @@ import { file } from './file/sink.ts'
 import { generate } from './generate/source.ts'
 import { kafka } from './kafka/sink.ts'
 import { kafkaTopics } from './kafka/source.ts'
+import { mariadb } from './mariadb/sink.ts'
+import { mysql } from './mysql/sink.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgresSink } from './postgres/sink.ts'
 import { postgres } from './postgres/source.ts'
@@ -29,6 +31,8 @@ export const connectors = {
     elasticsearch,
     file,
     kafka as unknown as Sink,
+    mariadb as unknown as Sink,
+    mysql as unknown as Sink,
     opensearch,
     postgresSink as unknown as Sink,
     redis as unknown as Sink,

@@ -4,6 +4,7 @@ import type { Context } from '../../core/connector.ts'
 import { ConnectorError, Fenced } from '../../core/errors.ts'
 import type { LogRecord, Table } from '../../core/record.ts'
 import { type Mode, OURS, PROGRESS } from '../sql/config.ts'
+import { appendRow } from '../sql/rows.ts'
 import type { Claim, Move, Session } from '../sql/session.ts'
 import { connect, query, quoteName, quoteTable, quoteText, targetOf as serverOf } from './connect.ts'
 import { copyIn } from './copy-in.ts'
@@ -12,7 +13,6 @@ import { needsOf } from './evolve.ts'
 import type { SinkConfig } from './sink-config.ts'
 import {
   appendOurs,
-  appendRow,
   copyRows,
   removeValues,
   type Target,

@@ -5,11 +5,10 @@
  *   copy     COPY … FROM STDIN, for rows that nobody expects to be there
  *   upsert   INSERT … SELECT … FROM unnest(an array of texts for each column) ON CONFLICT … WHERE older (V4)
  */
-import { ConnectorError } from '../../core/errors.ts'
 import { type LogRecord, originOf, type Table } from '../../core/record.ts'
 import { plain } from '../../core/row.ts'
 import { type Mode, OURS } from '../sql/config.ts'
-import { type Layout, layoutOf, valuesOf } from '../sql/rows.ts'
+import { type Layout, layoutOf, valuesOf, whole } from '../sql/rows.ts'
 import { quoteName, quoteTable } from './connect.ts'
 import type { Place } from './evolve.ts'
 import type { FoundColumn, FoundTable } from './target.ts'
@@ -112,26 +111,17 @@ WHERE ${same.join(' AND ')} AND ${OLDER}u.v::int8)`
 }
 
 const QUOTE = 34
-const HALF = /\p{Surrogate}/u
 const COPY_ESCAPED = /[\\\t\n\r]/g
 const COPY_ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r' }
-
-/** UTF-8 has no half of a surrogate pair: it would become another character without a word. */
-function whole(text: string, { name }: SentColumn): string {
-  if (HALF.test(text))
-    throw new ConnectorError('data', `${name} holds half of a surrogate pair, which is no character`)
-  return text
-}
 
 /** A column's raw JSON text as COPY's text. A JSON string without a backslash has nothing to escape. */
 function copyText(raw: string, column: SentColumn): string {
   if (raw === 'null') return '\\N'
   if (column.toText === null) {
     if (raw.charCodeAt(0) === QUOTE && !raw.includes('\\')) return raw.slice(1, -1)
-    return whole(plain(raw), column).replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!)
+    return whole(plain(raw), column.name).replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!)
   }
-  const text = column.toText(raw)
-  return COPY_ESCAPED.test(text) ? whole(text, column).replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!) : text
+  return whole(column.toText(raw), column.name).replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!)
 }
 
 const ARRAY_ESCAPED = /["\\]/g
@@ -141,7 +131,7 @@ function elementText(raw: string, column: SentColumn): string {
   if (raw === 'null') return 'NULL'
   if (column.toText === null && (raw.charCodeAt(0) !== QUOTE || !raw.includes('\\')))
     return raw.charCodeAt(0) === QUOTE ? raw : `"${raw.replace(ARRAY_ESCAPED, '\\$&')}"`
-  return `"${whole((column.toText ?? plain)(raw), column).replace(ARRAY_ESCAPED, '\\$&')}"`
+  return `"${whole((column.toText ?? plain)(raw), column.name).replace(ARRAY_ESCAPED, '\\$&')}"`
 }
 
 const CHUNK = 1 << 16
@@ -170,10 +160,6 @@ const escaped = (text: string): string => text.replace(COPY_ESCAPED, one => COPY
 export const upsertOurs = (record: LogRecord): string => `${record.version}\t${escaped(originOf(record))}`
 export const appendOurs = (record: LogRecord): string =>
   `${record.op}\t${record.version}\t${escaped(originOf(record))}\t${new Date(record.commitMs).toISOString()}`
-
-/** What is known of a row when it was deleted; of a sweep nothing. */
-export const appendRow = ({ op, after, before, key }: LogRecord): string =>
-  op === 'sweep' ? '{}' : (after ?? before ?? key)
 
 const arrayLiteral = (elements: readonly string[]): string => `{${elements.join(',')}}`
 

@@ -1,4 +1,6 @@
 /** Rows taken apart into the raw JSON texts of their columns, in an order known beforehand: without making each column's name anew. */
+import { ConnectorError } from '../../core/errors.ts'
+import type { LogRecord } from '../../core/record.ts'
 import { quote, splitRow, valueEnd } from '../../core/row.ts'
 
 export interface Layout {
@@ -33,3 +35,16 @@ function valuesByName(row: string, names: readonly string[]): string[] {
   const places = new Map(found.names.map((name, i) => [name, i]))
   return names.map(name => found.values[places.get(name) ?? -1] ?? 'null')
 }
+
+const HALF = /\p{Surrogate}/u
+
+/** UTF-8 has no half of a surrogate pair: it would become another character without a word. */
+export function whole(text: string, column: string): string {
+  if (HALF.test(text))
+    throw new ConnectorError('data', `${column} holds half of a surrogate pair, which is no character`)
+  return text
+}
+
+/** What is known of a row when it was deleted; of a sweep nothing. */
+export const appendRow = ({ op, after, before, key }: LogRecord): string =>
+  op === 'sweep' ? '{}' : (after ?? before ?? key)

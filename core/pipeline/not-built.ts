@@ -11,7 +11,7 @@ export interface NotBuilt {
 
 const STEP_KEYS = ['when', 'filter', 'set', 'route', 'cast', 'flatten', 'compute', 'lookup']
 const SOURCES = ['mysql', 'mariadb', 'mongodb', 'kafka', 'file', 'http']
-const SINKS = ['s3', 'kafka', 'file', 'http', 'mysql', 'mariadb']
+const SINKS = ['s3', 'kafka', 'file', 'http']
 
 export const PIPELINE_NOT_BUILT: NotBuilt = {
   keys: {
