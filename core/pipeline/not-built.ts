@@ -10,8 +10,8 @@ export interface NotBuilt {
 }
 
 const STEP_KEYS = ['when', 'filter', 'set', 'route', 'cast', 'flatten', 'compute', 'lookup']
-const SOURCES = ['mysql', 'mariadb', 'mongodb', 'kafka', 'file', 'http']
-const SINKS = ['s3', 'kafka', 'file', 'http']
+const SOURCES = ['mysql', 'mariadb', 'mongodb', 's3', 'file', 'http']
+const SINKS = ['http', 'mongodb']
 
 export const PIPELINE_NOT_BUILT: NotBuilt = {
   keys: {
