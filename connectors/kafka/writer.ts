@@ -64,7 +64,8 @@ export async function openKafkaSink(config: KafkaSinkConfig, context: Context): 
   try {
     const { position_topic: topic } = config
     const { clock, task, epoch } = context
-    await makeTopics(admins, settings, [{ topic, partitions: 1, config: { 'cleanup.policy': 'compact' } }])
+    const positions = { 'cleanup.policy': 'compact', 'message.timestamp.type': 'LogAppendTime' }
+    await makeTopics(admins, settings, [{ topic, partitions: 1, config: positions }])
     transactions = await openTransactions({
       kafka,
       settings,

@@ -81,6 +81,7 @@ const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> =
   const { 'min.insync.replicas': replicas } = topicConfig
   return {
     'cleanup.policy': 'compact',
+    'message.timestamp.type': 'LogAppendTime', // brokers refuse times far ahead of theirs, and nothing rests on these
     ...(replicas === undefined ? {} : { 'min.insync.replicas': replicas }),
   }
 }
