@@ -11,7 +11,7 @@ import { ConnectorError } from '../errors.ts'
 import type { Column, LogRecord, Table } from '../record.ts'
 import { encodeValue } from '../row.ts'
 import { avroRecord } from './avro-record.ts'
-import { type TypedColumn, type TypedValue, typedColumns, typedValues } from './columns.ts'
+import { rawLine, type TypedColumn, type TypedValue, typedColumns, typedValues } from './columns.ts'
 import { documentOf, idOf } from './document.ts'
 import { AS_TEXT, protobufMessage } from './protobuf.ts'
 import { type Registry, type RegistryConfig, registryOf, registrySchema } from './registry.ts'
@@ -133,6 +133,9 @@ function registered(config: SerializeConfig, { subject }: RegistryConfig, regist
   }
 }
 
+const valuesOf = (row: string, columns: readonly TypedColumn[]): TypedValue[] =>
+  typedValues(rawLine(row, columns), columns)
+
 function headOf(id: number, more: readonly number[] = []): Buffer {
   const head = Buffer.alloc(5 + more.length)
   head.writeInt32BE(id, 1)
@@ -148,7 +151,7 @@ async function avroEncoder(
 ): Promise<Encode> {
   const record = avroRecord(name, columns)
   const head = headOf(await registry.register(subject, record.schema, 'AVRO'))
-  return row => record.encode(typedValues(row, columns), head)
+  return row => record.encode(valuesOf(row, columns), head)
 }
 
 /** Texts where Protobuf has no type: the columns' own reading of them, left out. */
@@ -165,7 +168,7 @@ async function protobufEncoder(
   const before = await registry.latest(subject)
   const message = protobufMessage(name, columns, before?.type === 'PROTOBUF' ? before.schema : null)
   const head = headOf(await registry.register(subject, message.schema, 'PROTOBUF'), [0])
-  return row => message.encode(typedValues(row, columns), head)
+  return row => message.encode(valuesOf(row, columns), head)
 }
 
 const textOf = (raw: string): TypedValue => (raw.startsWith('"') ? (JSON.parse(raw) as string) : raw)
