@@ -53,8 +53,7 @@ export async function openKafkaReader(parts: KafkaReaderParts, options: LogReade
   const { catalog, id } = parts
   const { partition, from, untilEnd } = options
   await catalog.refresh()
-  const ends = await parts.ends()
-  refuseGone(catalog, ends)
+  const ends = await endsThere(parts)
   const next = resumeFrom(id, ends, partition, from)
   const target = new Map(ends.filter(one => one.partition === partition).map(one => [one.topic, one.end]))
   const state: State = {
@@ -72,9 +71,13 @@ export async function openKafkaReader(parts: KafkaReaderParts, options: LogReade
   }
 }
 
-function refuseGone({ topics }: Catalog, ends: readonly TopicEnds[]): void {
+/** Throws `offset_lost` for a topic that is gone. One that the catalog names only while we ask is not asked for, and not gone. */
+async function endsThere({ catalog, ends: ask }: KafkaReaderParts): Promise<readonly TopicEnds[]> {
+  const known = [...catalog.topics]
+  const ends = await ask()
   const there = new Set(ends.map(one => one.topic))
-  for (const topic of topics) if (!there.has(topic)) throw lostPosition(`topic ${topic} was deleted`)
+  for (const topic of known) if (!there.has(topic)) throw lostPosition(`topic ${topic} was deleted`)
+  return ends
 }
 
 async function closeTail(state: State): Promise<void> {
@@ -127,10 +130,9 @@ async function* batches(state: State): AsyncGenerator<Batch> {
  * and waits for records that may never come. A leader that has only just become one may name ends that are behind: so not at once.
  */
 async function refuseMisfit(state: State): Promise<void> {
-  const { catalog, options } = state
+  const { options } = state
   try {
-    const ends = await state.ends()
-    refuseGone(catalog, ends)
+    const ends = await endsThere(state)
     resumeFrom(state.id, ends, options.partition, positionOf(state) as unknown as Json)
     state.misfits = 0
   } catch (error) {
