@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { ConnectorError } from '../../core/errors.ts'
-import { mysqlError } from './mysql-error.ts'
+import { mysqlError, type Server } from './mysql-error.ts'
 
 export const mysqlConnection = {
   url: z.string().min(1).meta({
@@ -55,15 +55,6 @@ export interface DriverOptions {
   readonly dateStrings: true
   readonly enableKeepAlive: true
   readonly ssl?: { readonly ca?: string; readonly rejectUnauthorized: boolean }
-}
-
-export interface Server {
-  /** For messages: without secrets. */
-  readonly text: string
-  readonly user: string
-  readonly host: string
-  readonly database: string
-  readonly password: string
 }
 
 export interface Client extends AsyncDisposable {

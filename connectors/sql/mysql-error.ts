@@ -1,6 +1,14 @@
 /** MySQL's and MariaDB's error numbers and the network's codes as our kinds of error. */
 import { ConnectorError, type ErrorKind, Fenced } from '../../core/errors.ts'
-import type { Server } from './mysql-client.ts'
+
+export interface Server {
+  /** For messages: without secrets. */
+  readonly text: string
+  readonly user: string
+  readonly host: string
+  readonly database: string
+  readonly password: string
+}
 
 /** https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html, https://mariadb.com/kb/en/mariadb-error-code-reference/ */
 const NUMBERS: Readonly<Record<ErrorKind, readonly number[]>> = {

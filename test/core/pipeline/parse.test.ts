@@ -49,13 +49,13 @@ describe('mistakes', () => {
     ],
     [
       'a connector that is not built',
-      `${least}sinks: [{ type: mariadb, url: x }]\n`,
-      'a.yaml:3:17: sinks[0].type is "mariadb": not built yet; there is shelf, printer',
+      `${least}sinks: [{ type: http, url: x }]\n`,
+      'a.yaml:3:17: sinks[0].type is "http": not built yet; there is shelf, printer',
     ],
     [
       'half the name of one',
-      `${least}sinks: [{ type: maria }]\n`,
-      'a.yaml:3:17: sinks[0].type is "maria": "mariadb" is not built yet; there is shelf, printer',
+      `${least}sinks: [{ type: htt }]\n`,
+      'a.yaml:3:17: sinks[0].type is "htt": "http" is not built yet; there is shelf, printer',
     ],
     [
       'a bad name',
