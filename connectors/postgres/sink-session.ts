@@ -85,11 +85,11 @@ function sessionOn(
   const copy = (target: Target, records: readonly LogRecord[]) =>
     run(
       mode === 'append'
-        ? copyIn(client, target.copy, copyRows(target, records, appendOurs, appendRow))
+        ? copyIn(client, target.copy, copyRows(target, records, appendOurs(), appendRow))
         : copyIn(
             client,
             target.copy,
-            copyRows(target, records, upsertOurs, record => record.after!),
+            copyRows(target, records, upsertOurs(), record => record.after!),
           ),
     )
   return {

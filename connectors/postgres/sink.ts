@@ -11,7 +11,7 @@ import { openSession, problemsError, progressTable, sinkError } from './sink-ses
 import { findTable } from './target.ts'
 
 /** A commit waits for the disk: many rows share it. */
-const BATCH = { records: 20_000, bytes: 8 << 20 }
+const BATCH = { records: 10_000, bytes: 8 << 20 }
 
 async function connected<T>(options: SinkConfig, doing: string, work: (client: pg.Client) => Promise<T>) {
   const client = await connect(options, { applicationName: `millrace ${doing}` })

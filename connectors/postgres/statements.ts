@@ -155,11 +155,29 @@ export function* copyRows(
   if (text !== '') yield Buffer.from(text)
 }
 
-const escaped = (text: string): string => text.replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!)
+/** Records of one partition follow each other: their origin is made ready once. */
+function originText(): (record: LogRecord) => string {
+  let [topic, partition, text] = ['', -1, '']
+  return record => {
+    if (record.topic !== topic || record.partition !== partition) {
+      topic = record.topic
+      partition = record.partition
+      text = originOf(record).replace(COPY_ESCAPED, one => COPY_ESCAPES[one]!)
+    }
+    return text
+  }
+}
 
-export const upsertOurs = (record: LogRecord): string => `${record.version}\t${escaped(originOf(record))}`
-export const appendOurs = (record: LogRecord): string =>
-  `${record.op}\t${record.version}\t${escaped(originOf(record))}\t${new Date(record.commitMs).toISOString()}`
+export function upsertOurs(): (record: LogRecord) => string {
+  const origin = originText()
+  return record => `${record.version}\t${origin(record)}`
+}
+
+export function appendOurs(): (record: LogRecord) => string {
+  const origin = originText()
+  return record =>
+    `${record.op}\t${record.version}\t${origin(record)}\t${new Date(record.commitMs).toISOString()}`
+}
 
 const arrayLiteral = (elements: readonly string[]): string => `{${elements.join(',')}}`
 

@@ -1,10 +1,10 @@
-/** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|postgres|redis|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
+/** `npm run soak -- failover --minutes 15 [--seed 1]`, `npm run soak -- kills --rounds 200 [--seed 1] [--sink sqlite|postgres|mariadb|redis|elasticsearch-9|…]`: what takes longer than a test may. Exit 1 when anything was found. */
 import { parseArgs } from 'node:util'
 import { SEARCH_SERVERS } from '../servers/search.ts'
 import { faultsOf } from './check.ts'
 import { failover, failoverSummary } from './failover.ts'
 import { killRounds, summaryOf } from './kills.ts'
-import { postgresSink, redisSink, searchSink, sqliteSink } from './sinks.ts'
+import { mariadbSink, postgresSink, redisSink, searchSink, sqliteSink } from './sinks.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -16,7 +16,7 @@ const { values, positionals } = parseArgs({
     sink: { type: 'string', default: 'sqlite' },
   },
 })
-const SINKS = ['sqlite', 'postgres', 'redis', ...SEARCH_SERVERS] as const
+const SINKS = ['sqlite', 'postgres', 'mariadb', 'redis', ...SEARCH_SERVERS] as const
 const kind = SINKS.find(one => one === values.sink)
 const say = (text: string) => process.stdout.write(`${text}\n`)
 if (positionals[0] === 'failover') {
@@ -35,6 +35,7 @@ if (positionals[0] !== 'kills' || !kind) {
 const open = () => {
   if (kind === 'sqlite') return sqliteSink()
   if (kind === 'postgres') return postgresSink()
+  if (kind === 'mariadb') return mariadbSink()
   return kind === 'redis' ? redisSink() : searchSink(kind)
 }
 const sink = await open()

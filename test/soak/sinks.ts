@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'libsql'
+import { startMariadb } from '../servers/mariadb.ts'
 import { startPostgres } from '../servers/postgres.ts'
 import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type SearchServer, type SearchServerKind, startSearch } from '../servers/search.ts'
@@ -174,6 +175,42 @@ export async function postgresSink(): Promise<SoakSink> {
       await startAgain(server)
     },
     freeze: null,
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  }
+}
+
+/** Its log is synced at each commit unless it is told otherwise. */
+export async function mariadbSink(): Promise<SoakSink> {
+  const server = await startMariadb()
+  return {
+    yaml: () => `{ name: index, type: mariadb, url: "${server.url}" }`,
+    async reset() {
+      await server.sql('DROP DATABASE IF EXISTS kept; CREATE DATABASE kept CHARACTER SET utf8mb4')
+    },
+    async versions(_, table) {
+      const rows = await server.sql<{ id: string; version: string }>(
+        `SELECT id, millrace_version AS version FROM ${table}`,
+      )
+      return rows.map(({ id, version }) => [id, Number(version)] as const)
+    },
+    held: async () => Number((await server.sql<{ n: string }>('SELECT count(*) AS n FROM ledger'))[0]!.n),
+    async documents(_, table) {
+      if ((await server.sql(`SHOW TABLES LIKE '${table}'`)).length === 0) return new Map()
+      const columns = table === 'ledger' ? ['id', 'seq', 'note', 'big', 'x'] : ['id', 'seq', 'v']
+      const rows = await server.sql<{ id: string; document: string }>(
+        `SELECT id, json_object(${columns.map(name => `'${name}', ${name}`).join(', ')}) AS document FROM ${table}`,
+      )
+      return new Map(rows.map(({ id, document }) => [id, document]))
+    },
+    async crash() {
+      await server.kill9()
+      await server.start()
+    },
+    async freeze(ms) {
+      server.freeze()
+      await pause(ms)
+      server.thaw()
+    },
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   }
 }

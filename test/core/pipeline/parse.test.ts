@@ -49,13 +49,13 @@ describe('mistakes', () => {
     ],
     [
       'a connector that is not built',
-      `${least}sinks: [{ type: mongodb, url: x }]\n`,
-      'a.yaml:3:17: sinks[0].type is "mongodb": not built yet; there is shelf, printer',
+      `${least}sinks: [{ type: http, url: x }]\n`,
+      'a.yaml:3:17: sinks[0].type is "http": not built yet; there is shelf, printer',
     ],
     [
       'half the name of one',
-      `${least}sinks: [{ type: mongo }]\n`,
-      'a.yaml:3:17: sinks[0].type is "mongo": "mongodb" is not built yet; there is shelf, printer',
+      `${least}sinks: [{ type: htt }]\n`,
+      'a.yaml:3:17: sinks[0].type is "htt": "http" is not built yet; there is shelf, printer',
     ],
     [
       'a bad name',
