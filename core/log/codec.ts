@@ -1,6 +1,6 @@
 /**
- * How a block is packed, by the number that stands with it in its frame (journal.ts). A number keeps its meaning for ever; a new
- * one needs a higher FORMAT. All are synchronous: offsets and numbers of a block are those of its place in the queue, and nothing
+ * How a block is packed, by the number that stands with it in its frame (journal.ts). A number keeps its meaning for ever; whoever
+ * reads format 2 refuses a number it does not know by name. All are synchronous: offsets and numbers of a block are those of its place in the queue, and nothing
  * may come between.
  *
  *   0 none    as it is; also what the others would only make bigger
@@ -8,13 +8,15 @@
  *   2 gzip    raw deflate: gzip's own header and checksum would say again what the frame says of the block. Level 3, since one
  *             thread reads the source and packs: Node's 6 takes three times as long for an eighth less
  *   3 zstd    a frame of Zstandard, level 1; Node's own, which has it from 22.15 on
+ *   4 snappy  a block of Snappy, without frames
  */
 import * as zlib from 'node:zlib'
 import { compressSync, uncompressSync } from 'lz4-napi'
+import snappy from 'snappy'
 import { ConnectorError } from '../errors.ts'
 import { missingZstd, zstd } from '../zstd.ts'
 
-export const COMPRESSIONS = ['lz4', 'gzip', 'zstd', 'none'] as const
+export const COMPRESSIONS = ['lz4', 'gzip', 'zstd', 'snappy', 'none'] as const
 export type Compression = (typeof COMPRESSIONS)[number]
 
 interface Codec {
@@ -36,6 +38,11 @@ const CODECS: readonly Codec[] = [
     compression: 'zstd',
     pack: zstd?.pack ?? null,
     open: zstd?.open ?? null,
+  },
+  {
+    compression: 'snappy',
+    pack: raw => snappy.compressSync(raw),
+    open: packed => snappy.uncompressSync(packed, { asBuffer: true }) as Buffer,
   },
 ]
 

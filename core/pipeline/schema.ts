@@ -171,7 +171,7 @@ const log = z
       .meta({
         title: 'Compression',
         description:
-          'Of the log on disk; may be changed at any time. gzip is smaller and slower than lz4; zstd is the smallest, and needs Node.js 22.15 or newer.',
+          'Of the log on disk; may be changed at any time. gzip is smaller and slower than lz4; zstd is the smallest, and needs Node.js 22.15 or newer; snappy is near lz4.',
       }),
     retention: z
       .strictObject({

@@ -32,6 +32,7 @@ const KITS = [
   ['file, in small segments', 'none', 2_000],
   ['file of gzip', 'gzip', 128 << 20],
   ['file of zstd', 'zstd', 128 << 20],
+  ['file of snappy', 'snappy', 128 << 20],
 ] as const
 
 // Not skipped where Node.js has no zstd: that it is refused there is golden.test.ts's.

@@ -106,7 +106,7 @@ describe('mistakes', () => {
     [
       'a word of few',
       `${least}log: { compression: lz5 }\n`,
-      'a.yaml:3:21: log.compression is "lz5": must be lz4, gzip, zstd or none; did you mean "lz4"?',
+      'a.yaml:3:21: log.compression is "lz5": must be lz4, gzip, zstd, snappy or none; did you mean "lz4"?',
     ],
     [
       'an empty list',
