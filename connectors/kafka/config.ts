@@ -100,7 +100,7 @@ export const sinkConfig = z
       .meta({
         title: 'Transactional id',
         description:
-          'What transactional ids begin with; `.<task>` follows. Another for each hub that writes to the cluster.',
+          'What transactional ids begin with; `.sink.<task>` follows. Another for each hub that writes to the cluster.',
       }),
     position_topic: z.string().min(1).default('millrace.positions').meta({
       title: 'Position topic',

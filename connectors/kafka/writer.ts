@@ -100,8 +100,9 @@ export async function openKafkaSink(config: KafkaSinkConfig, context: Context): 
   }
 }
 
+/** Never an id of the log's (`<hub>.<task>`): a hub reports a sink's position under that one, on the same cluster, it may be (K3). */
 export const transactionalId = ({ transactional_id: prefix }: KafkaSinkConfig, task: string): string =>
-  `${prefix}.${task}`
+  `${prefix}.sink.${task}`
 
 const writerOf = (state: State): Writer => ({
   write: batch => write(state, batch),
