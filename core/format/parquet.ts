@@ -4,6 +4,7 @@
  */
 import { gzipSync } from 'node:zlib'
 import { ByteWriter, type ColumnSource, ParquetWriter, type SchemaElement } from 'hyparquet-writer'
+import snappy from 'snappy'
 import type { Kind, TypedColumn, TypedValue } from './columns.ts'
 import { zstdOnce } from './compress.ts'
 
@@ -66,6 +67,7 @@ export async function* parquetFile(
     schema: schemaOf(columns),
     codec: CODECS[compression],
     compressors: {
+      SNAPPY: raw => snappy.compressSync(Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength)),
       GZIP: raw => gzipSync(raw, { level: 5 }),
       ...(zstdOnce ? { ZSTD: zstdOnce } : {}),
     },
