@@ -92,6 +92,7 @@ function hintOf(code: string, message: string, target: Target): string | undefin
       ? 'The server wants TLS: add ?sslmode=require to `url`, or allow the address in pg_hba.conf.'
       : `Allow this address in pg_hba.conf, for "${database}" and, as replication connections name no other, for the same database.`
   if (code === '3D000') return `Check the database in \`url\`, or make it: CREATE DATABASE ${database};`
+  if (code === '53100') return 'Make room on its disk; writing goes on by itself.'
   if (code === '53300') return 'Raise max_connections, or end sessions that nobody uses.'
   if (code === 'ECONNREFUSED')
     return 'Is PostgreSQL running there, and does it listen on that address (listen_addresses)?'

@@ -32,10 +32,12 @@ const KINDS = new Map(
 /** Somebody altered or dropped a table under us. */
 const ALTERED = [1054, 1146]
 const OF_OTHER_ROWS = [1062, 1216, 1217, 1451, 1452, 1586]
+/** What an engine says in a message about something else (a table that cannot be made), errno of the system or of the table handler. */
+const FULL = /errno: (28|135)\b/
 const NETWORK = /^(E[A-Z]+|PROTOCOL_\w+|HANDSHAKE_\w+)$/
 const TLS = /certificate|self.signed|ssl|tls/i
 
-const hintOf = (number: number, server: Server): string | undefined => {
+const hintOf = (number: number, said: string, server: Server): string | undefined => {
   const { user, database } = server
   if (number === 1044 || number === 1142)
     return `GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX ON ${database}.* TO '${user}'@'%';`
@@ -47,7 +49,8 @@ const hintOf = (number: number, server: Server): string | undefined => {
   if (number === 1118)
     return 'The columns of a row are too long together: make the table before, with TEXT columns.'
   if (number === 1290 || number === 1836) return 'It is read only: name the primary in `url`.'
-  if (number === 1114 || number === 1021) return 'Make room on its disk; writing goes on by itself.'
+  if (number === 1114 || number === 1021 || FULL.test(said))
+    return 'Make room on its disk; writing goes on by itself.'
   if (ALTERED.includes(number)) return 'A table was altered or dropped; it is looked at anew.'
   if (OF_OTHER_ROWS.includes(number))
     return 'Another row is in the way: drop the unique index or the foreign key; rows of several partitions arrive in no common order.'
@@ -73,12 +76,12 @@ export function mysqlError(thrown: unknown, server: Server, type: string): Error
   const kindOf = (): ErrorKind => {
     const kind = KINDS.get(errno)
     if (kind) return kind
-    if (ALTERED.includes(errno) || OF_OTHER_ROWS.includes(errno)) return 'unavailable'
+    if (FULL.test(said) || ALTERED.includes(errno) || OF_OTHER_ROWS.includes(errno)) return 'unavailable'
     if (sqlState.startsWith('22')) return 'data'
     if (errno <= 0 && TLS.test(said)) return 'auth'
     return NETWORK.test(code) || /closed state|Connection lost/i.test(said) ? 'unavailable' : 'bug'
   }
-  const hint = hintOf(errno, server)
+  const hint = hintOf(errno, said, server)
   return new ConnectorError(kindOf(), told, {
     ...(hint === undefined ? {} : { hint }),
     cause: said === message ? thrown : undefined,

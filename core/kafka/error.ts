@@ -28,6 +28,10 @@ const SETTINGS = [
 /** What Node's TLS says of a certificate, and what a server that speaks no TLS looks like. */
 const TLS = /certificate|self.signed|SSL|TLS|EPROTO|ERR_TLS|wrong version number|unable to (get|verify)/i
 
+/** What the client's own code meets when the connection goes before it was told of the cluster: a TypeError. */
+const NO_METADATA =
+  /'(topicMetadata|controllerId|brokers)' of .*null|null \(reading '(topicMetadata|controllerId|brokers)'\)/
+
 export const HINT_ACLS = 'Give the user what "Kafka as the log" in the docs lists for kafka-acls.'
 const HINT_LARGE =
   'Raise max.message.bytes (of the topic, and message.max.bytes of the brokers), or leave the large column out with source.columns.'
@@ -88,5 +92,6 @@ function kindOf({ name = '', message }: Told, type: string): [ErrorKind, string 
   if (type !== '' || name.startsWith('KafkaJS')) return ['unavailable', null]
   if (/ECONN|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|EAI_AGAIN|EPIPE|socket|connection/i.test(message))
     return ['unavailable', null]
+  if (NO_METADATA.test(message)) return ['unavailable', null]
   return ['bug', null]
 }

@@ -30,7 +30,7 @@ export interface KafkaSecurity {
 export interface NodePorts {
   readonly broker: number
   readonly controller: number
-  /** Where clients show a certificate. */
+  /** Where clients show a certificate; without access control, where a proxy finds the broker. */
   readonly certificate: number
 }
 
@@ -67,15 +67,21 @@ export function quorumSettings(nodes: readonly NodePorts[]): KafkaSettings {
   }
 }
 
-export function listenerSettings(ports: NodePorts, security: KafkaSecurity | null): KafkaSettings {
+/** `proxyPort`: whoever asks at the listener behind a proxy is told to come there. */
+export function listenerSettings(
+  ports: NodePorts,
+  security: KafkaSecurity | null,
+  proxyPort: number | null,
+): KafkaSettings {
+  const proxied = (port: number | null) => (port === null ? '' : `,PROXIED://127.0.0.1:${port}`)
   const controller = `CONTROLLER://127.0.0.1:${ports.controller}`
   const clients = `CLIENT://127.0.0.1:${ports.broker}`
   const open = security ? `${clients},CERTIFICATE://127.0.0.1:${ports.certificate}` : clients
   const [client, others] = security ? ['SASL_SSL', ',CERTIFICATE:SSL'] : ['PLAINTEXT', '']
   return {
-    listeners: `${open},${controller}`,
-    'advertised.listeners': open,
-    'listener.security.protocol.map': `CLIENT:${client},CONTROLLER:PLAINTEXT${others}`,
+    listeners: `${open}${proxied(proxyPort && ports.certificate)},${controller}`,
+    'advertised.listeners': `${open}${proxied(proxyPort)}`,
+    'listener.security.protocol.map': `CLIENT:${client},CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT${others}`,
     'inter.broker.listener.name': 'CLIENT',
     ...(security ? accessSettings(security) : {}),
   }

@@ -32,6 +32,8 @@ export interface KafkaOptions {
   readonly brokers?: 1 | 3
   /** TLS, logins and access control lists. */
   readonly secure?: boolean
+  /** Of one broker without access control: a further listener, whose clients are told to come to this port, a proxy's. */
+  readonly proxyPort?: number
   /** Of every broker. After ours, and so stronger. */
   readonly settings?: KafkaSettings
   readonly heapMb?: number
@@ -62,6 +64,8 @@ export interface KafkaCluster extends AsyncDisposable {
   /** host:port of every broker. */
   readonly bootstrap: readonly string[]
   readonly brokers: readonly KafkaBroker[]
+  /** With `proxyPort`: where the proxy finds the broker. */
+  readonly behindProxy: number
   /** With `secure`: path of the certificate of the authority that signed theirs. */
   readonly ca?: string
   /** With `secure`: the super user, and one who may do nothing until access control lists say so. */
@@ -127,7 +131,7 @@ class Broker extends ServerProcess implements KafkaBroker {
       'node.id': id,
       'log.dirs': join(directory, 'data'),
       ...quorumSettings(nodes),
-      ...listenerSettings(ports, security),
+      ...listenerSettings(ports, security, options.proxyPort ?? null),
       ...options.settings,
     }
     writeFileSync(file, propertiesOf(settings))
@@ -190,6 +194,7 @@ function describe(
   return {
     bootstrap: brokers.map(one => one.url),
     brokers,
+    behindProxy: nodes[0]!.certificate,
     ...(security
       ? {
           ca: security.ca,

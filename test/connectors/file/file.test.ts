@@ -15,7 +15,7 @@ appendingSinkConformance({
   bad: good => ({ ...good, after: '{"id":5,"name":' }),
 })
 
-describe('file: objects', () => objectCases(fileTarget))
+describe('file: objects', () => objectCases(() => fileTarget()))
 
 describe('file: what else may stand there', () => {
   const directoryOf = (target: { place: object }) => (target.place as { directory: string }).directory

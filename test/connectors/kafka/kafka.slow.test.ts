@@ -2,16 +2,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { kafka } from '../../../connectors/kafka/sink.ts'
 import { kafkaTopics } from '../../../connectors/kafka/source.ts'
+import { freePort } from '../../../connectors/postgres/embedded.ts'
 import type { Context, Offset } from '../../../core/connector.ts'
 import type { ConnectorError } from '../../../core/errors.ts'
 import { partitionOf } from '../../../core/kafka/partition.ts'
 import type { ChangeRecord, LogRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
+import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { appendingSinkConformance, batchOf, recordOf } from '../../conform/sink.ts'
 import { sourceConformance } from '../../conform/source.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
-import { clientOf, committed, openSink, topicTarget } from './reading.ts'
+import { clientOf, committed, openSink, topicRows, topicTarget } from './reading.ts'
 
 definitionConformance(kafka as never)
 definitionConformance(kafkaTopics as never)
@@ -19,9 +21,11 @@ definitionConformance(kafkaTopics as never)
 const missing = missingForKafka()
 describe.skipIf(missing !== null)(missing ?? 'kafka', () => {
   let cluster: KafkaCluster
+  let proxyPort: number
   const brokers: string[] = []
   beforeAll(async () => {
-    cluster = await startKafka()
+    proxyPort = await freePort()
+    cluster = await startKafka({ proxyPort })
     brokers.push(...cluster.bootstrap)
   })
   afterAll(() => cluster?.[Symbol.asyncDispose]())
@@ -31,6 +35,17 @@ describe.skipIf(missing !== null)(missing ?? 'kafka', () => {
     after: JSON.stringify({ id: 5, name: 'x'.repeat(3_000_000), price: '1' }),
   })
   appendingSinkConformance({ name: 'kafka', target: topicTarget(brokers), bad: tooLarge })
+
+  cutConformance({
+    name: 'kafka',
+    port: () => cluster.behindProxy,
+    proxyPort: () => proxyPort,
+    target: async port => {
+      const target = await topicTarget([`127.0.0.1:${port}`])()
+      return { ...target, rows: topicRows(brokers, target.topic) }
+    },
+    keepsDeleted: true,
+  })
 
   const write = async (options: object, records: readonly LogRecord[], context: Partial<Context> = {}) => {
     const writer = await openSink({ brokers, ...options }, testContext(context))

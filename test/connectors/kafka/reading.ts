@@ -101,8 +101,26 @@ async function ends(kafka: Kafka, topic: string): Promise<Map<number, number>> {
 
 let targets = 0
 
+/** Of the last record of each id; none may come twice. */
+export const topicRows = (brokers: readonly string[], topic: string) => async () => {
+  const rows = new Map<string, Held>()
+  for (const { key, value, headers, partition } of await committed(brokers, topic)) {
+    const { id } = JSON.parse(String(key)) as { id?: number }
+    if (id === undefined) continue
+    const version = Number(headers['millrace.version'])
+    const before = rows.get(String(id))
+    if (before && before.version >= version) throw new Error(`${id} of version ${version} came twice`)
+    const document = value === null ? null : (JSON.parse(String(value)) as { after: unknown }).after
+    rows.set(String(id), { document, version, origin: `kit.test.kit/${partition}` })
+  }
+  return new Map([...rows].sort(([a], [b]) => Number(a) - Number(b)))
+}
+
 /** A topic of its own each time. Rows are of the last record of each id. */
-export function topicTarget(brokers: readonly string[], over: object = {}): () => Promise<SinkTarget> {
+export function topicTarget(
+  brokers: readonly string[],
+  over: object = {},
+): () => Promise<SinkTarget & { readonly topic: string }> {
   return async () => {
     const n = ++targets
     const topic = `kit-${n}`
@@ -114,19 +132,9 @@ export function topicTarget(brokers: readonly string[], over: object = {}): () =
       ...over,
     }
     return {
+      topic,
       open: context => openSink(options, context),
-      async rows() {
-        const rows = new Map<string, Held>()
-        for (const { key, value, headers, partition } of await committed(brokers, topic)) {
-          const { id } = JSON.parse(String(key)) as { id: number }
-          const version = Number(headers['millrace.version'])
-          const before = rows.get(String(id))
-          if (before && before.version >= version) throw new Error(`${id} of version ${version} came twice`)
-          const document = value === null ? null : (JSON.parse(String(value)) as { after: unknown }).after
-          rows.set(String(id), { document, version, origin: `kit.test.kit/${partition}` })
-        }
-        return new Map([...rows].sort(([a], [b]) => Number(a) - Number(b)))
-      },
+      rows: topicRows(brokers, topic),
       async [Symbol.asyncDispose]() {},
     }
   }

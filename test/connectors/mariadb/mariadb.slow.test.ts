@@ -1,10 +1,12 @@
 /** The MariaDB sink on a real server: the kit, types, tables made, taken and evolved, large batches, rights, faults. */
+import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { mariadb } from '../../../connectors/mariadb/sink.ts'
 import type { Context, Sink, Writer } from '../../../core/connector.ts'
 import { type ConnectorError, Fenced } from '../../../core/errors.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
+import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { batchOf, KIT_TABLE, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
 import { type MariadbServer, missingForMariadb, startMariadb } from '../../servers/mariadb.ts'
@@ -21,6 +23,20 @@ describe.skipIf(missing !== null)(missing ?? 'mariadb', () => {
   })
   afterAll(() => server?.[Symbol.asyncDispose]())
   keyedSinkConformance(kitOn(sink, () => server))
+
+  cutConformance({
+    name: 'mariadb',
+    port: () => Number(new URL(server.url).port),
+    async target(port) {
+      await anew(server)
+      const url = Object.assign(new URL(server.url), { port: String(port) }).href
+      return {
+        open: context => openOn(sink, url, {}, context),
+        rows: () => rows(server),
+        async [Symbol.asyncDispose]() {},
+      }
+    },
+  })
 
   const opened: Writer[] = []
   const open = async (over: object = {}, context: Partial<Context> = {}): Promise<Writer> => {
@@ -322,6 +338,27 @@ describe.skipIf(missing !== null)(missing ?? 'mariadb', () => {
       ),
     )
     expect((await server.sql("SELECT id FROM kit WHERE more = 'x'")).length).toBe(4)
+  })
+
+  it('its tables full: unavailable, with what to do; nothing of the batch is there, and what fits goes on', async () => {
+    await using one = await startMariadb({
+      settings: { 'innodb-file-per-table': '0', 'innodb-data-file-path': 'ibdata1:12M:autoextend:max:24M' },
+    })
+    const half = randomBytes(30_000).toString('hex')
+    const large = (id: number) =>
+      recordOf({ op: 'c', id, version: id, row: JSON.stringify({ id, name: `${id}${half}`, price: '1' }) })
+    const batchFrom = (from: number, count: number) =>
+      batchOf(Array.from({ length: count }, (_, i) => large(from + i)))
+    const first = await openOn(sink, one.url, {}, testContext())
+    expect(await first.write(batchFrom(1, 5))).toEqual([])
+    const failure = await first.write(batchFrom(6, 400)).catch(error => error as ConnectorError)
+    expect(failure).toMatchObject({ kind: 'unavailable', hint: expect.stringContaining('Make room') })
+    await first[Symbol.asyncDispose]()
+    expect((await rows(one)).size).toBe(5)
+    await using second = await openOn(sink, one.url, {}, testContext({ epoch: 2 }))
+    expect(await second.position!()).toMatchObject({ next: { 'kit.test.kit': 6 } })
+    expect(await second.write(batchFrom(6, 5))).toEqual([])
+    expect((await rows(one)).size).toBe(10)
   })
 
   it('killed under it, three times: whoever opens anew finds position and rows of the same moment', async () => {

@@ -28,8 +28,8 @@ export interface ObjectTarget extends AsyncDisposable {
 /** Where syncing costs nothing, if there is such a place. */
 const FOLDER = process.platform === 'linux' ? '/dev/shm' : tmpdir()
 
-export function fileTarget(): ObjectTarget {
-  const directory = mkdtempSync(join(FOLDER, 'millrace-file-'))
+export function fileTarget(folder = FOLDER): ObjectTarget {
+  const directory = mkdtempSync(join(folder, 'millrace-file-'))
   const all = () =>
     readdirSync(directory, { recursive: true, encoding: 'utf8' })
       .filter(name => statSync(join(directory, name)).isFile())

@@ -1,13 +1,17 @@
 /** The PostgreSQL sink on a real server: the kit, tables made, taken and evolved, constraints, appended changes, faults. */
+import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { findBinaries } from '../../../connectors/postgres/embedded-binaries.ts'
 import { postgresSink } from '../../../connectors/postgres/sink.ts'
 import type { Context, Writer } from '../../../core/connector.ts'
 import { ConnectorError, Fenced } from '../../../core/errors.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
+import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { batchOf, type Held, KIT_TABLE, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
+import { missingForSmallDisk, mountSmallDisk } from '../../servers/small-disk.ts'
 
 definitionConformance(postgresSink as never)
 
@@ -58,6 +62,16 @@ keyedSinkConformance({
   },
   bad: good => ({ ...good, after: '{"id":5,"name":"bad","price":"much"}' }),
   cannotHold: text => text.includes('\0'),
+})
+
+cutConformance({
+  name: 'postgres',
+  port: () => Number(new URL(server.url).port),
+  async target(port) {
+    await anew()
+    const url = Object.assign(new URL(server.url), { port: String(port) }).href
+    return { open: context => openOn(url, {}, context), rows, async [Symbol.asyncDispose]() {} }
+  },
 })
 
 const write = async (writer: Writer, ...records: LogRecord[]) =>
@@ -477,6 +491,36 @@ describe('rights and faults', () => {
     await expect(old.write(batchOf([recordOf({ id: 3, version: 3 })]))).rejects.toThrow(Fenced)
     expect([...(await rows()).keys()]).toEqual(['1', '2'])
   })
+
+  it.skipIf(missingForSmallDisk() !== null)(
+    `its disk full: unavailable, nothing of the batch is there, and it goes on with room${missingForSmallDisk() ?? ''}`,
+    async () => {
+      using disk = mountSmallDisk(32, Number((findBinaries().runAs as { uid?: number }).uid ?? 0))
+      await using one = await startPostgres()
+      await one.sql(`CREATE TABLESPACE small LOCATION '${disk.path}'`)
+      await one.sql('ALTER ROLE CURRENT_USER SET default_tablespace = small')
+      const large = (id: number) =>
+        recordOf({
+          op: 'c',
+          id,
+          version: id,
+          row: JSON.stringify({ id, name: randomBytes(60_000).toString('hex') }),
+        })
+      const first = await openOn(one.url)
+      await write(first, large(1))
+      disk.fill()
+      const batch = batchOf([2, 3, 4, 5].map(large))
+      const failure = await first.write(batch).catch(error => error as ConnectorError)
+      expect(failure).toMatchObject({ kind: 'unavailable', hint: expect.stringContaining('Make room') })
+      await first[Symbol.asyncDispose]()
+      expect(await one.sql('SELECT id::int FROM kept.kit ORDER BY id')).toEqual([{ id: 1 }])
+      disk.makeRoom()
+      await using second = await openOn(one.url, {}, { epoch: 2 })
+      expect(await second.position!()).toMatchObject({ next: { 'kit.test.kit': 2 } })
+      expect(await second.write(batch)).toEqual([])
+      expect(await one.sql('SELECT count(*)::int AS n FROM kept.kit')).toEqual([{ n: 5 }])
+    },
+  )
 
   it('killed under it, three times: whoever opens anew finds position and rows of the same moment', async () => {
     await using one = await startPostgres({ settings: { fsync: 'on' } })

@@ -5,6 +5,7 @@ import type { Context, Writer } from '../../../core/connector.ts'
 import { ConnectorError } from '../../../core/errors.ts'
 import type { LogRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
+import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { appendingSinkConformance, batchOf, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
 import {
@@ -51,6 +52,21 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
   keyedSinkConformance({ name: 'redis, JSON', target: targetOn(nodes, options) })
   keyedSinkConformance({ name: 'redis, hashes', target: targetOn(nodes, hashes, readHash) })
   appendingSinkConformance({ name: 'redis, a stream', target: streamOn(nodes, streams) })
+
+  const through = (port: number) => ({ url: `redis://127.0.0.1:${port}` })
+  const port = () => Number(new URL(server.url).port)
+  cutConformance({ name: 'redis, JSON', port, target: to => targetOn(nodes, through(to))() })
+  cutConformance({
+    name: 'redis, hashes',
+    port,
+    target: to => targetOn(nodes, { ...through(to), structure: 'hash' }, readHash)(),
+  })
+  cutConformance({
+    name: 'redis, a stream',
+    port,
+    target: to => streamOn(nodes, { ...through(to), structure: 'stream', key: 'changes' })(),
+    keepsDeleted: true,
+  })
 
   describe('structures', () => {
     beforeEach(async () => {
