@@ -1,5 +1,8 @@
 /** The MariaDB sink on a real server: the kit, types, tables made, taken and evolved, large batches, rights, faults. */
 import { randomBytes } from 'node:crypto'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { mariadb } from '../../../connectors/mariadb/sink.ts'
 import type { Context, Sink, Writer } from '../../../core/connector.ts'
@@ -9,6 +12,7 @@ import { testContext } from '../../conform/context.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { batchOf, KIT_TABLE, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
+import { makeAuthority } from '../../servers/certificates.ts'
 import { type MariadbServer, missingForMariadb, startMariadb } from '../../servers/mariadb.ts'
 import { anew, kitOn, openOn, rows } from './reading.ts'
 
@@ -338,6 +342,36 @@ describe.skipIf(missing !== null)(missing ?? 'mariadb', () => {
       ),
     )
     expect((await server.sql("SELECT id FROM kit WHERE more = 'x'")).length).toBe(4)
+  })
+
+  it('TLS: with its authority, for a user who must; without it each mistake is told', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-tls-'))
+    try {
+      const authority = makeAuthority(folder)
+      const { cert, key } = authority.issue('mariadb')
+      for (const path of [cert, key, folder]) chmodSync(path, 0o755)
+      await using one = await startMariadb({
+        settings: { 'ssl-ca': authority.ca, 'ssl-cert': cert, 'ssl-key': key },
+      })
+      await one.sql("CREATE USER 'safe'@'%' IDENTIFIED BY 'p' REQUIRE SSL; GRANT ALL ON kept.* TO 'safe'@'%'")
+      const url = one.urlOf({ user: 'safe', password: 'p' })
+      let epoch = 1
+      const openWith = (over: object) => openOn(sink, url, over, testContext({ epoch: epoch++ }))
+      await using writer = await openWith({ tls: { ca: authority.ca } })
+      expect(await writer.write(batchOf([recordOf({ version: 1 })]))).toEqual([])
+      expect((await rows(one)).size).toBe(1)
+      await (await openWith({ tls: { verify: false } }))[Symbol.asyncDispose]()
+      await expect(openWith({})).rejects.toMatchObject({ kind: 'auth' })
+      await expect(openWith({ tls: {} })).rejects.toMatchObject({
+        kind: 'auth',
+        message: expect.stringContaining('certificate'),
+      })
+      await expect(openWith({ tls: { ca: join(folder, 'none.pem') } })).rejects.toMatchObject({
+        kind: 'config',
+      })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 
   it('its tables full: unavailable, with what to do; nothing of the batch is there, and what fits goes on', async () => {
