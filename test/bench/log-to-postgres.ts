@@ -8,21 +8,14 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { copyIn } from '../../connectors/postgres/copy-in.ts'
 import { postgresSink } from '../../connectors/postgres/sink.ts'
-import { prefetched } from '../../core/flow.ts'
+import type { Sink } from '../../core/connector.ts'
 import type { FileLog } from '../../core/log/file.ts'
-import { pump } from '../../core/pump.ts'
 import type { ChangeRecord } from '../../core/record.ts'
 import { decodeRow } from '../../core/row.ts'
 import { startPostgres } from '../servers/postgres.ts'
-import { contextOf, filledLog, forEver, rowOf, spend, type Took } from './filled-log.ts'
-import { line, procOf } from './report.ts'
+import { drained, limitLine, shareLine } from './drained.ts'
+import { filledLog, rowOf, spend, type Took } from './filled-log.ts'
 
-const NOTHING_DEAD = {
-  add: async () => {
-    throw new Error('a record was refused')
-  },
-}
-const NO_PROGRESS = { load: async () => null, save: async () => {} }
 const BATCH = postgresSink.batch!.records
 
 async function raw(url: string, records: number): Promise<Took> {
@@ -47,26 +40,6 @@ async function raw(url: string, records: number): Promise<Took> {
   return took
 }
 
-async function ours(log: FileLog, url: string, epoch: number, records: number): Promise<Took> {
-  const context = { ...contextOf(epoch), task: `shop/postgres-${epoch}/0` }
-  const options = postgresSink.config.parse({ url, schema: 'kept' })
-  return spend(async () => {
-    await using writer = await postgresSink.open(options, context)
-    await using reader = await log.reader({
-      consumer: `bench-${epoch}`,
-      partition: 0,
-      from: null,
-      signal: forEver,
-      untilEnd: true,
-      maxRecords: postgresSink.batch!.records,
-      maxBytes: postgresSink.batch!.bytes,
-    })
-    await pump(prefetched(reader), writer, NO_PROGRESS, NOTHING_DEAD)
-    const position = (await writer.position!()) as { next: Record<string, number> }
-    if (Object.values(position.next)[0] !== records) throw new Error('not all was written')
-  })
-}
-
 const snapshotOf = (record: ChangeRecord): ChangeRecord => ({ ...record, op: 'r' })
 
 export async function logToPostgres(records: number): Promise<void> {
@@ -75,22 +48,13 @@ export async function logToPostgres(records: number): Promise<void> {
     await using server = await startPostgres({ settings: { fsync: 'on', max_wal_size: '8GB' } })
     await using snapshot = await filledLog(join(folder, 'snapshot'), records, snapshotOf)
     await using updates = await filledLog(join(folder, 'updates'), records)
-    const rate = ({ seconds }: Took) => records / seconds
-    const cpu = ({ cpuSeconds }: Took) => `${((cpuSeconds / records) * 1e6).toFixed(1)} CPU s a million`
     await raw(server.url, Math.min(records, 50_000)) // the code is compiled while it runs
     const limit = await raw(server.url, records)
-    line('limit: COPY of ready lines, by the same client', rate(limit), cpu(limit))
-    for (const [i, [what, log]] of [
-      ['snapshot rows', snapshot],
-      ['an update of each', updates],
-    ].entries() as Iterable<[number, [string, FileLog]]>) {
-      const took = await ours(log, server.url, i + 1, records)
-      line(
-        `millrace: log to PostgreSQL, ${what}`,
-        rate(took),
-        `${cpu(took)}; ${Math.round((100 * rate(took)) / rate(limit))} % of the limit; peak ${procOf(process.pid)?.peakMb} MB`,
-      )
-    }
+    limitLine('COPY of ready lines, by the same client', limit, records)
+    const into = (log: FileLog) =>
+      drained(log, postgresSink as unknown as Sink, { url: server.url, schema: 'kept' }, records)
+    shareLine('log to PostgreSQL, snapshot rows', await into(snapshot), limit, records)
+    shareLine('log to PostgreSQL, an update of each', await into(updates), limit, records)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { fleet } from './fleet.ts'
 import { benchLog } from './log.ts'
+import { logToMariadb } from './log-to-mariadb.ts'
 import { logToPostgres } from './log-to-postgres.ts'
 import { logToObjects } from './object.ts'
 import { postgresToLog, postgresToSqlite } from './postgres.ts'
@@ -18,6 +19,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'postgres-to-elasticsearch': (rows = 200_000) => postgresToSearch('elasticsearch-9', rows),
   'postgres-to-opensearch': (rows = 200_000) => postgresToSearch('opensearch-2', rows),
   'log-to-postgres': (rows = 300_000) => logToPostgres(rows),
+  'log-to-mariadb': (rows = 200_000) => logToMariadb(rows),
   'log-to-redis': (rows = 300_000) => logToRedis(rows),
   'log-to-objects': (rows = 1_000_000) => logToObjects(rows),
   fleet: (_, minutes) => fleet(Math.min(60, minutes * 2)),
