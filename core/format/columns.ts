@@ -215,5 +215,14 @@ export function rawLine(row: string, columns: readonly TypedColumn[]): string {
   return line
 }
 
+/** The values of a row in the order of `columns`, at once. Throws `data` for what a column cannot hold. */
+export function valuesOf(row: string, columns: readonly TypedColumn[]): TypedValue[] {
+  const { names, values } = splitRow(row)
+  return columns.map((column, i) => {
+    const at = names[i] === column.name ? i : names.indexOf(column.name)
+    return at < 0 || values[at] === 'null' ? null : column.of(values[at]!)
+  })
+}
+
 export const typedValues = (line: string, columns: readonly TypedColumn[]): TypedValue[] =>
   line.split(BETWEEN).map((raw, i) => (raw === 'null' ? null : columns[i]!.of(raw)))

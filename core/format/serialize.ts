@@ -11,7 +11,7 @@ import { ConnectorError } from '../errors.ts'
 import type { Column, LogRecord, Table } from '../record.ts'
 import { encodeValue } from '../row.ts'
 import { avroRecord } from './avro-record.ts'
-import { rawLine, type TypedColumn, type TypedValue, typedColumns, typedValues } from './columns.ts'
+import { type TypedColumn, type TypedValue, typedColumns, valuesOf } from './columns.ts'
 import { documentOf, idOf } from './document.ts'
 import { AS_TEXT, protobufMessage } from './protobuf.ts'
 import { type Registry, type RegistryConfig, registryOf, registrySchema } from './registry.ts'
@@ -132,9 +132,6 @@ function registered(config: SerializeConfig, { subject }: RegistryConfig, regist
     },
   }
 }
-
-const valuesOf = (row: string, columns: readonly TypedColumn[]): TypedValue[] =>
-  typedValues(rawLine(row, columns), columns)
 
 function headOf(id: number, more: readonly number[] = []): Buffer {
   const head = Buffer.alloc(5 + more.length)

@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME [--rows N] [--minutes N]`: one question each, with the raw limit beside it in the same run. */
 import { parseArgs } from 'node:util'
 import { fleet } from './fleet.ts'
+import { formats } from './formats.ts'
 import { benchLog } from './log.ts'
 import { logToMariadb } from './log-to-mariadb.ts'
 import { logToPostgres } from './log-to-postgres.ts'
@@ -22,6 +23,7 @@ const BENCHES: Readonly<Record<string, (rows: number | undefined, minutes: numbe
   'log-to-mariadb': (rows = 200_000) => logToMariadb(rows),
   'log-to-redis': (rows = 300_000) => logToRedis(rows),
   'log-to-objects': (rows = 1_000_000) => logToObjects(rows),
+  formats: (rows = 300_000) => formats(rows),
   fleet: (_, minutes) => fleet(Math.min(60, minutes * 2)),
   'stopped-sink': (_, minutes) => stoppedSink(minutes),
 }
