@@ -85,15 +85,56 @@ export function decimalBytes(value: bigint): Buffer {
 }
 
 /** Values of a union stand under the name of its branch: the library tells bigints from nothing else. */
-export const wrapped = (value: TypedValue, branch: string): object | null =>
+const wrapped = (value: TypedValue, branch: string): object | null =>
   value === null
     ? null
     : { [branch]: branch === 'bytes' && typeof value === 'bigint' ? decimalBytes(value) : value }
 
-export function branchOf(kind: Kind): string {
+function branchOf(kind: Kind): string {
   const schema = SCHEMAS[kind]({ precision: 1, scale: 0 } as TypedColumn)
   return typeof schema === 'string' ? schema : (schema as { type: string }).type
 }
+
+export interface AvroEncoder {
+  readonly schema: object
+  /** Writes a row at `at`; values in the order of the columns. Answers with where it ends, or how many bytes were missing as a negative number. */
+  put(values: readonly TypedValue[], buffer: Buffer, at: number): number
+}
+
+/**
+ * Two ways to the same bytes: with longs as numbers and the values of unions as they are, which takes a third of the time; and where a long
+ * is beyond 2^53, as bigints, which the library tells from nothing else, so that they stand under the name of their branch.
+ */
+export function avroEncoder(name: string, columns: readonly TypedColumn[]): AvroEncoder {
+  const schema = avroSchema(name, columns)
+  const names = namesOf(columns)
+  const branches = columns.map(({ kind }) => branchOf(kind))
+  const exact = avro.Type.forSchema(schema as avro.Schema, { typeHook: longs, wrapUnions: true })
+  const quick = avro.Type.forSchema(schema as avro.Schema)
+  const Row = (quick as avro.types.RecordType).recordConstructor as new (...values: unknown[]) => object
+  const quickOf = (values: readonly TypedValue[]): object | null => {
+    const plain: unknown[] = []
+    for (let i = 0; i < branches.length; i++) {
+      const value = values[i]!
+      if (typeof value !== 'bigint') plain.push(value)
+      else if (branches[i] === 'bytes') plain.push(decimalBytes(value))
+      else if (value > MOST || value < -MOST) return null
+      else plain.push(Number(value))
+    }
+    return new Row(...plain)
+  }
+  return {
+    schema,
+    put(values, buffer, at) {
+      const row = quickOf(values)
+      if (row) return quick.encode(row, buffer, at)
+      const object: Record<string, object | null> = {}
+      for (let i = 0; i < names.length; i++) object[names[i]!] = wrapped(values[i]!, branches[i]!)
+      return exact.encode(object, buffer, at)
+    },
+  }
+}
+const MOST = BigInt(Number.MAX_SAFE_INTEGER)
 
 /** The header's map and the lengths before a block are Avro themselves. */
 const META = avro.Type.forSchema({ type: 'map', values: 'bytes' })
@@ -113,10 +154,7 @@ export async function* avroFile(
   rows: AsyncIterable<readonly TypedValue[][]>,
   compression: AvroCompression,
 ): AsyncGenerator<Buffer> {
-  const schema = avroSchema(name, columns)
-  const type = avro.Type.forSchema(schema as avro.Schema, { typeHook: longs, wrapUnions: true })
-  const names = namesOf(columns)
-  const branches = columns.map(({ kind }) => branchOf(kind))
+  const { schema, put } = avroEncoder(name, columns)
   const text = JSON.stringify(schema)
   const sync = createHash('md5').update(text).digest()
   const codec = Buffer.from(CODECS[compression])
@@ -134,13 +172,11 @@ export async function* avroFile(
   }
   for await (const some of rows)
     for (const row of some) {
-      const object: Record<string, object | null> = {}
-      for (let i = 0; i < names.length; i++) object[names[i]!] = wrapped(row[i]!, branches[i]!)
-      let next = type.encode(object, block, at)
+      let next = put(row, block, at)
       if (next < 0) {
         // So many bytes were missing.
         block = Buffer.concat([block.subarray(0, at)], block.length - next)
-        next = type.encode(object, block, at)
+        next = put(row, block, at)
       }
       at = next
       count++
