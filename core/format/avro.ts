@@ -103,7 +103,7 @@ export interface AvroEncoder {
 
 /**
  * Two ways to the same bytes: with longs as numbers and the values of unions as they are, which takes a third of the time; and where a long
- * is beyond 2^53, as bigints, which the library tells from nothing else, so that they stand under the name of their branch.
+ * is beyond 2^52, as bigints, which the library tells from nothing else, so that they stand under the name of their branch.
  */
 export function avroEncoder(name: string, columns: readonly TypedColumn[]): AvroEncoder {
   const schema = avroSchema(name, columns)
@@ -134,7 +134,8 @@ export function avroEncoder(name: string, columns: readonly TypedColumn[]): Avro
     },
   }
 }
-const MOST = BigInt(Number.MAX_SAFE_INTEGER)
+/** The library doubles a number before it writes it. */
+const MOST = 2n ** 52n - 1n
 
 /** The header's map and the lengths before a block are Avro themselves. */
 const META = avro.Type.forSchema({ type: 'map', values: 'bytes' })
