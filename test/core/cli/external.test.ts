@@ -4,10 +4,15 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { connectors } from '../../../connectors/index.ts'
+import { withExternal } from '../../../core/cli/external.ts'
 import { parseText, readPipelines, type Setting } from '../../../core/cli/session.ts'
+import { jsonSchemaOf } from '../../../core/pipeline/json-schema.ts'
 import { mistakeText } from '../../../core/pipeline/parse.ts'
+import { pipelineSchema } from '../../../core/pipeline/schema.ts'
 import { Secrets } from '../../../core/secrets.ts'
+import { generated } from '../../../scripts/reference.ts'
 
 const ZOD = fileURLToPath(new URL('../../../node_modules/zod', import.meta.url))
 const before = process.cwd()
@@ -124,6 +129,27 @@ sinks:
     const right = await read(withSink('./connectors/fax.mjs', '    number: 1\n    pin: "4711 4712"\n'))
     expect(right.said).toEqual([])
     expect(right.secrets.redact('the pin is 4711 4712')).toBe('the pin is ***')
+  })
+
+  it('is in the JSON Schema and the reference like the others, though its zod is another copy', async () => {
+    write('connectors/fax.mjs', sinkText('fax'))
+    const all = await withExternal(connectors, [{ kind: 'sink', type: './connectors/fax.mjs' }])
+    const { version } = all.sinks.get('./connectors/fax.mjs')!.config._zod
+    expect(version).toEqual(z.string()._zod.version)
+    expect(version, 'the same version of another copy').not.toBe(z.string()._zod.version)
+    const sinks = jsonSchemaOf(pipelineSchema(all)).properties as unknown as {
+      sinks: { items: { allOf: { if: unknown; then: { properties: unknown } }[] } }
+    }
+    const branch = sinks.sinks.items.allOf.find(one => JSON.stringify(one.if).includes('fax.mjs'))
+    expect(branch?.then.properties).toMatchObject({
+      number: { title: 'Number', description: 'Whom to call.' },
+      pin: { title: 'Pin', type: 'string' },
+      only: { title: 'Only' },
+    })
+    expect(JSON.stringify(branch)).not.toContain('"secret"')
+    expect(generated(all).get('docs/reference/sinks/fax.md')).toContain(
+      '| `number` | whole number, from 1 | required | Whom to call. |',
+    )
   })
 
   it('comes by reference, too, and two of one name in a pipeline need names', async () => {
