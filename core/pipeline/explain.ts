@@ -184,7 +184,7 @@ function unionMustBe(issue: Issue, value: string, place: string, { notBuilt, ref
   const why = refused[place]?.get(value)
   if (why !== undefined) return why
   const noun = place === 'source.type' ? 'source' : 'sink'
-  if (/\.[cm]?js$/.test(value)) return `there is no such ${noun}; a file begins with ./: "./${value}"`
+  if (/\.[cm]?[jt]s$/.test(value)) return `there is no such ${noun}; a file begins with ./: "./${value}"`
   const planned = nearest(value, options) === null ? nearest(value, notBuilt.values[place] ?? []) : null
   return planned === null
     ? `there is no such ${noun}${suggestion(value, options, 'there is')}`
