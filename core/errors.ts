@@ -25,6 +25,12 @@ export interface ConnectorErrorOptions extends ErrorOptions {
   readonly hint?: string
 }
 
+/** A connector from outside may bring a copy of Millrace of its own: what an error is stands on it, whichever copy made it. */
+const ERROR = Symbol.for('millrace.ConnectorError')
+const FENCED = Symbol.for('millrace.Fenced')
+const isMarked = (thing: unknown, mark: symbol): boolean =>
+  typeof thing === 'object' && thing !== null && mark in thing
+
 /** `message`: what happened, to what, with which value. `hint`: what to do. Never a secret in either. */
 export class ConnectorError extends Error {
   override readonly name = 'ConnectorError'
@@ -34,6 +40,12 @@ export class ConnectorError extends Error {
     super(message, options)
     this.kind = kind
     this.hint = options.hint
+  }
+  get [ERROR](): true {
+    return true
+  }
+  static override [Symbol.hasInstance](thing: unknown): thing is ConnectorError {
+    return isMarked(thing, ERROR)
   }
 }
 
@@ -45,6 +57,12 @@ export class Fenced extends Error {
   constructor(message: string, epoch = 0) {
     super(message)
     this.epoch = epoch
+  }
+  get [FENCED](): true {
+    return true
+  }
+  static override [Symbol.hasInstance](thing: unknown): thing is Fenced {
+    return isMarked(thing, FENCED)
   }
 }
 

@@ -11,4 +11,8 @@ if (!existsSync(tsc)) {
   process.exit(existsSync(`${root}dist/core/cli/main.js`) ? 0 : 1)
 }
 rmSync(`${root}dist`, { recursive: true, force: true })
-process.exit(spawnSync(process.execPath, [tsc, '-p', root], { stdio: 'inherit' }).status ?? 1)
+const compiled = project =>
+  spawnSync(process.execPath, [tsc, '-p', `${root}${project}`], { stdio: 'inherit' }).status ?? 1
+// Declarations are for those who write connectors: of what the package exports, and of nothing else. The image is built without.
+const projects = ['tsconfig.json', 'tsconfig.types.json'].filter(one => existsSync(`${root}${one}`))
+process.exit(projects.reduce((failed, project) => failed || compiled(project), 0))

@@ -124,10 +124,12 @@ function pipelinePage(schema: JsonSchema, { sources, sinks }: Registry): string 
     '## Source',
     '`source.type` is one of these; its other keys are the connector’s.'.replace('’', "'"),
     list('sources', sources.values()),
+    'Or one of your own, by file or package: [Write a connector](../connectors.md).',
     '## Sinks',
     "`sinks` is a list, and may be empty: then the topics are the result. Each has a `type`, the connector's keys, and of these what it needs:",
     sinkKeys(schema),
     list('sinks', sinks.values()),
+    'Or [one of your own](../connectors.md).',
     '## References',
     REFERENCES,
   )

@@ -38,7 +38,7 @@ async function removeHere(
   config: ReturnType<typeof loadHub>,
   options: DeleteOptions,
 ): Promise<readonly string[]> {
-  const pipeline = definition(setting, name, options)
+  const pipeline = await definition(setting, name, options)
   const log = logOf(setting.secrets, options.logLevel ?? 'warn')
   await using owned = ownHub(setting, config, log)
   if (config.queue) {

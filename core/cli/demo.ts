@@ -65,7 +65,7 @@ export async function demo(setting: Setting, kit: DemoKit, options: DemoOptions)
   await using server = await serverOf(setting, kit, config.dataDir, tell)
   const env = { ...setting.env, DATABASE_URL: server.url, MILLRACE_DATA: config.dataDir }
   const own: Setting = { ...setting, env }
-  const pipelines = loadPipelines(own, [pipelineFile(setting.env)], false)
+  const pipelines = await loadPipelines(own, [pipelineFile(setting.env)], false)
   await using shop = await kit.openShop(server.url, Number(options.products))
   if ((await shop.prepare()) === 'made') tell(`Made a shop of ${count(Number(options.products))} products.`)
   await using owned = ownHub(own, config, logOf(setting.secrets, options.logLevel ?? 'warn'))

@@ -35,7 +35,7 @@ export interface HubOptions extends CommonOptions {
 
 export async function hub(setting: Setting, paths: readonly string[], options: HubOptions): Promise<void> {
   const config = loadHub(setting, options, 'workers')
-  const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
+  const pipelines = await loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
   const texts = textsOf(pipelines)
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)

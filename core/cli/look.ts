@@ -30,13 +30,19 @@ import {
 
 const never = new AbortController().signal
 
-export function validate(setting: Setting, paths: readonly string[], options: CommonOptions): void {
+export async function validate(
+  setting: Setting,
+  paths: readonly string[],
+  options: CommonOptions,
+): Promise<void> {
   const { json, hub } = options
   const { path, mistakes: ofHub } = readHub(setting, options)
   // Who names a hub file alone need not have pipelines yet.
   const isHubOnly = paths.length === 0 && hub !== undefined && !existsSync('pipelines')
   const files = paths.length > 0 ? paths : ['pipelines']
-  const { pipelines, mistakes } = isHubOnly ? { pipelines: [], mistakes: [] } : readPipelines(setting, files)
+  const { pipelines, mistakes } = isHubOnly
+    ? { pipelines: [], mistakes: [] }
+    : await readPipelines(setting, files)
   if (ofHub.length + mistakes.length > 0) refuse([...ofHub, ...mistakes], setting.secrets, json === true)
   const valid = pipelines.map(({ name, file }) => ({ name, file }))
   if (json) printJson({ mistakes: [], hub: path, pipelines: valid })
@@ -55,7 +61,7 @@ export async function check(
   { json }: CommonOptions,
 ): Promise<void> {
   const results: { name: string; ok: boolean; error: string | null; hint: string | null }[] = []
-  for (const pipeline of loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], json)) {
+  for (const pipeline of await loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], json)) {
     try {
       await checkAll(pipeline, lookFor(setting, pipeline))
       results.push({ name: pipeline.name, ok: true, error: null, hint: null })
@@ -107,7 +113,11 @@ export async function plan(
   const state = existsSync(statePath) ? openState(statePath) : null
   const plans: Planned[] = []
   try {
-    for (const pipeline of loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)) {
+    for (const pipeline of await loadPipelines(
+      setting,
+      paths.length > 0 ? paths : ['pipelines'],
+      options.json,
+    )) {
       const found = await planAll(pipeline, lookFor(setting, pipeline), state)
       plans.push(plannedOf(pipeline, found, dataDir))
     }
@@ -226,19 +236,19 @@ export async function search(
         'GET',
         `/api/search?pipeline=${encodeURIComponent(pipeline)}&words=${encodeURIComponent(words)}&limit=${limit}`,
       )
-    : await searchIn(definition(setting, pipeline, options), words, limit)
+    : await searchIn(await definition(setting, pipeline, options), words, limit)
   if (options.json) return printJson(found)
   print(`${count(found.total)} found`)
   for (const hit of found.hits) print(`${hit.table}/${hit.id}  ${JSON.stringify(hit.document)}`)
 }
 
 /** A pipeline by name among the files; a hub that runs knows its own. */
-export function definition(
+export async function definition(
   setting: Setting,
   name: string,
   { file, json }: CommonOptions & { readonly file?: string },
-): ParsedPipeline {
-  const pipelines = loadPipelines(setting, [file ?? 'pipelines'], json)
+): Promise<ParsedPipeline> {
+  const pipelines = await loadPipelines(setting, [file ?? 'pipelines'], json)
   const found = pipelines.find(one => one.name === name)
   if (found) return found
   throw new ConnectorError(

@@ -13,13 +13,15 @@ import { kafkaLogs } from '../hub/kafka-logs.ts'
 import { embeddedLogs, type Logs } from '../hub/logs.ts'
 import { readPem } from '../hub/pem.ts'
 import type { HubParts } from '../hub/pipeline.ts'
+import { modulesOf } from '../pipeline/external.ts'
 import { type HubConfig, parseHub, type RunsTasks } from '../pipeline/hub-schema.ts'
-import { type Mistake, parsePipelines } from '../pipeline/parse.ts'
+import { type Mistake, type ParsedFiles, parsePipelines, type YamlFile } from '../pipeline/parse.ts'
 import type { ParsedPipeline, Registry } from '../pipeline/schema.ts'
 import { openBullQueue } from '../queue/bullmq.ts'
 import type { TaskQueue } from '../queue/queue.ts'
 import type { Secrets } from '../secrets.ts'
 import { realClock } from '../worker/clock.ts'
+import { withExternal } from './external.ts'
 import { BadInput, complain, printJson } from './output.ts'
 
 export interface CommonOptions {
@@ -61,22 +63,28 @@ export function filesOf(paths: readonly string[]): string[] {
 }
 
 /** Every mistake of every file, at once; throws BadInput when there is one. */
-export function loadPipelines(
+export async function loadPipelines(
   setting: Setting,
   paths: readonly string[],
   json = false,
-): readonly ParsedPipeline[] {
-  const { pipelines, mistakes } = readPipelines(setting, paths)
+): Promise<readonly ParsedPipeline[]> {
+  const { pipelines, mistakes } = await readPipelines(setting, paths)
   if (mistakes.length > 0) refuse(mistakes, setting.secrets, json)
   return pipelines
 }
 
-export function readPipelines(
-  { connectors, secrets, env }: Setting,
-  paths: readonly string[],
-): ReturnType<typeof parsePipelines> {
+export function readPipelines(setting: Setting, paths: readonly string[]): Promise<ParsedFiles> {
   const files = filesOf(paths).map(path => ({ path: relative('', path) || path, text: readFile(path) }))
-  return parsePipelines(files, { connectors, env, readFile, secrets })
+  return parseFiles(setting, files)
+}
+
+async function parseFiles(
+  { connectors, secrets, env }: Setting,
+  files: readonly YamlFile[],
+): Promise<ParsedFiles> {
+  const sources = { env, readFile }
+  const all = await withExternal(connectors, modulesOf(files, sources))
+  return parsePipelines(files, { ...sources, connectors: all, secrets })
 }
 
 export function refuse(mistakes: readonly Mistake[], secrets: Secrets, json: boolean): never {
@@ -134,22 +142,14 @@ export interface PipelineText {
 }
 
 /** Of one file that came with an offer. Throws `config` with all that is wrong with it here. */
-export function parseText(
-  { connectors, secrets, env }: Setting,
-  { file, text }: PipelineText,
-): ParsedPipeline {
-  const { pipelines, mistakes } = parsePipelines([{ path: file, text }], {
-    connectors,
-    env,
-    readFile,
-    secrets,
-  })
+export async function parseText(setting: Setting, { file, text }: PipelineText): Promise<ParsedPipeline> {
+  const { pipelines, mistakes } = await parseFiles(setting, [{ path: file, text }])
   const [first] = mistakes
   if (first || !pipelines[0])
     throw new ConnectorError(
       'config',
       mistakes.map(one => `${one.file}:${one.line}:${one.column}: ${one.message}`).join('; '),
-      { hint: 'A worker needs the environment and the files that its pipelines name.' },
+      { hint: 'A worker needs the environment, the files and the connectors that its pipelines name.' },
     )
   return pipelines[0]
 }

@@ -31,7 +31,7 @@ export interface RunOptions extends CommonOptions {
 const isDrawn = (json: boolean | undefined): boolean => !json && process.stderr.isTTY === true
 
 export async function up(setting: Setting, paths: readonly string[], options: RunOptions): Promise<void> {
-  const pipelines = loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
+  const pipelines = await loadPipelines(setting, paths.length > 0 ? paths : ['pipelines'], options.json)
   const config = loadHub(setting, options, 'here')
   const log = logOf(setting.secrets, levelOf(options))
   const stopped = stopSignal(STOP_MS)
@@ -67,7 +67,7 @@ export const aborted = (signal: AbortSignal): Promise<void> =>
   )
 
 export async function run(setting: Setting, file: string, options: RunOptions): Promise<void> {
-  const pipelines = loadPipelines(setting, [file], options.json)
+  const pipelines = await loadPipelines(setting, [file], options.json)
   const config = loadHub(setting, options, 'here')
   const log = logOf(setting.secrets, levelOf(options))
   const stopped = stopSignal(STOP_MS)

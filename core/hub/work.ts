@@ -25,7 +25,7 @@ export interface WorkerParts extends BalanceParts {
   readonly random: () => number
   readonly redact: (text: string) => string
   /** Of an offer's data; throws `config` with every mistake. */
-  parse(data: Json): ParsedPipeline
+  parse(data: Json): Promise<ParsedPipeline>
 }
 
 export interface RunningWorker {
@@ -37,7 +37,7 @@ export interface RunningWorker {
 }
 
 interface Shared {
-  readonly definition: ParsedPipeline
+  readonly definition: Promise<ParsedPipeline>
   readonly logs: Promise<PipelineLogs>
   users: number
 }
@@ -184,12 +184,12 @@ async function withShared(
   let shared = state.shared.get(id)
   if (!shared) {
     const definition = state.parse(offer.data)
-    shared = { definition, logs: state.logs.open(definition), users: 0 }
+    shared = { definition, logs: definition.then(one => state.logs.open(one)), users: 0 }
     state.shared.set(id, shared)
   }
   shared.users++
   try {
-    return await work({ definition: shared.definition, logs: await shared.logs })
+    return await work({ definition: await shared.definition, logs: await shared.logs })
   } finally {
     if (--shared.users === 0) {
       state.shared.delete(id)

@@ -43,6 +43,14 @@ export interface Dict extends Placed {
 }
 export type Tree = Leaf | List | Dict
 
+export const entryOf = (tree: Tree | undefined, key: string) =>
+  tree?.kind === 'dict' ? tree.entries.get(key) : undefined
+
+export const textOf = (tree: Tree | undefined, key: string): string | null => {
+  const value = entryOf(tree, key)?.tree
+  return value?.kind === 'leaf' && typeof value.value === 'string' ? value.value : null
+}
+
 export interface YamlFile {
   readonly path: string
   readonly text: string

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import type { Tree } from './document.ts'
 import { nearest, oneOf, suggestion } from './mistake.ts'
 import { type NotBuilt, placeOf } from './not-built.ts'
+import type { Refused } from './schema.ts'
 import { childOf, innerOf, keysAt } from './zod-shape.ts'
 
 /** The parts of zod's issues that are read here. */
@@ -32,6 +33,7 @@ export interface Explaining {
   /** The tree as zod saw it. */
   readonly plain: unknown
   readonly notBuilt: NotBuilt
+  readonly refused: Refused
 }
 
 interface Said {
@@ -173,13 +175,16 @@ const near = (value: string, options: readonly string[]): string => {
   return said.includes('did you mean') ? said : ''
 }
 
-function unionMustBe(issue: Issue, value: string, place: string, { notBuilt }: Explaining): string {
+function unionMustBe(issue: Issue, value: string, place: string, { notBuilt, refused }: Explaining): string {
   if (issue.discriminator === undefined) {
     const nouns = (issue.errors ?? []).map(branch => nounOf(branch[0]?.expected))
     return `must be ${oneOf([...new Set(nouns)])}`
   }
   const options = optionsOf(issue)
+  const why = refused[place]?.get(value)
+  if (why !== undefined) return why
   const noun = place === 'source.type' ? 'source' : 'sink'
+  if (/\.[cm]?[jt]s$/.test(value)) return `there is no such ${noun}; a file begins with ./: "./${value}"`
   const planned = nearest(value, options) === null ? nearest(value, notBuilt.values[place] ?? []) : null
   return planned === null
     ? `there is no such ${noun}${suggestion(value, options, 'there is')}`

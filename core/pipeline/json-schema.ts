@@ -17,6 +17,8 @@ export interface JsonSchema {
   readonly required?: readonly string[]
 }
 
+/** Of a connector of somebody's own an editor knows no keys. */
+const EXTERNAL = { type: 'string', pattern: '^(\\.{0,2}/|@|millrace-)' } as const
 const REFERENCE = { type: 'string', pattern: '^\\$\\{(env|file):.+\\}$' } as const
 
 export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
@@ -77,12 +79,17 @@ const isBranch = (value: unknown): boolean => isSchema(value) && typeof typeOf(v
 function byType(schema: JsonSchema, branches: readonly JsonSchema[]): JsonSchema {
   const { oneOf: _, anyOf: __, ...shared } = schema
   const names = branches.map(branch => typeOf(branch)!.const!)
-  const described = branches.map(branch => `${typeOf(branch)!.const}: ${branch.description ?? ''}`)
+  const described = [
+    ...branches.map(branch => `${typeOf(branch)!.const}: ${branch.description ?? ''}`),
+    'A file (./…) or package (millrace-…, @…/…) of your own: docs/connectors.md.',
+  ]
   return {
     ...shared,
     type: 'object',
     required: ['type'],
-    properties: { type: { title: 'Type', description: described.join('\n'), enum: names } },
+    properties: {
+      type: { title: 'Type', description: described.join('\n'), anyOf: [{ enum: names }, EXTERNAL] },
+    },
     allOf: branches.map(branch => ({
       if: { properties: { type: { const: typeOf(branch)!.const! } }, required: ['type'] },
       // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema

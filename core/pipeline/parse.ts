@@ -3,7 +3,7 @@
  * not known yet: plan.ts.
  */
 import { Secrets } from '../secrets.ts'
-import { type Dict, type Read, readYaml, type Tree, type YamlFile } from './document.ts'
+import { type Dict, entryOf, type Read, readYaml, type Tree, textOf, type YamlFile } from './document.ts'
 import { inOrder, type Mistake } from './mistake.ts'
 import { PIPELINE_NOT_BUILT } from './not-built.ts'
 import { misplacedReferences } from './placeholders.ts'
@@ -66,9 +66,10 @@ export function parsePipelines(
     const { value, mistakes: wrong } = validated(schema, read.tree, read, {
       secrets,
       notBuilt: PIPELINE_NOT_BUILT,
+      refused: connectors.refused ?? {},
     })
     const rules = [
-      ...sinkTwins(read.tree, read),
+      ...sinkTwins(read.tree, read, connectors),
       ...nameTwin(read.tree, read, names),
       ...misplaced(read.tree, read, sources),
     ].map(one => ({ ...one, message: secrets.redact(one.message) }))
@@ -77,14 +78,6 @@ export function parsePipelines(
       pipelines.push(pipelineOf(value, file.path, connectors))
   }
   return { pipelines, mistakes: inOrder(mistakes) }
-}
-
-const entryOf = (tree: Tree | undefined, key: string) =>
-  tree?.kind === 'dict' ? tree.entries.get(key) : undefined
-
-const textOf = (tree: Tree | undefined, key: string): string | null => {
-  const value = entryOf(tree, key)?.tree
-  return value?.kind === 'leaf' && typeof value.value === 'string' ? value.value : null
 }
 
 function nameTwin(tree: Tree, read: Read, names: Map<string, string>): readonly Mistake[] {
@@ -99,15 +92,16 @@ function nameTwin(tree: Tree, read: Read, names: Map<string, string>): readonly 
   return []
 }
 
-function sinkTwins(tree: Tree, read: Read): readonly Mistake[] {
+function sinkTwins(tree: Tree, read: Read, connectors: Registry): readonly Mistake[] {
   const sinks = entryOf(tree, 'sinks')?.tree
   if (sinks?.kind !== 'list') return []
   const first = new Map<string, number>()
   const mistakes: Mistake[] = []
   sinks.items.forEach((sink, i) => {
     const given = textOf(sink, 'name')
-    const name = given ?? textOf(sink, 'type')
-    if (name === null || sink.kind !== 'dict') return
+    const type = textOf(sink, 'type')
+    if (type === null || sink.kind !== 'dict') return
+    const name = given ?? connectors.sinks.get(type)?.name ?? type
     const before = first.get(name)
     if (before === undefined) {
       first.set(name, i)
@@ -143,7 +137,7 @@ function pipelineOf(yaml: PipelineYaml, file: string, { sources, sinks }: Regist
     sinks: (yaml.sinks as unknown as readonly SinkSection[]).map((sink): ParsedSink => {
       const { type: sinkType, name: sinkName, only, transforms: own, ...sinkConfig } = sink
       return {
-        name: sinkName ?? sinkType,
+        name: sinkName ?? sinks.get(sinkType)!.name,
         connector: sinks.get(sinkType)!,
         config: sinkConfig,
         only: only ?? null,

@@ -7,11 +7,14 @@ import type { Sink, Source } from '../connector.ts'
 import { COMPRESSIONS, type Compression, missingCompression } from '../log/log.ts'
 import { type Step, transforms } from '../transform/transform.ts'
 
-/** Which connectors there are; handed in by who starts the program. */
+/** Which connectors there are, by their `type:`; handed in by who starts the program. */
 export interface Registry {
   readonly sources: ReadonlyMap<string, Source>
   readonly sinks: ReadonlyMap<string, Sink>
+  /** Why what a file names is not among them, by its place (`source.type`, `sinks[].type`) and its `type:` (external.ts). */
+  readonly refused?: Refused
 }
+export type Refused = Readonly<Record<string, ReadonlyMap<string, string>>>
 
 export interface ParsedSource {
   readonly connector: Source
@@ -143,12 +146,12 @@ const typeOf = (name: string, summary: string) =>
 
 /** One branch for each connector, chosen by `type`. */
 function byType<K extends z.ZodRawShape>(all: ReadonlyMap<string, Source | Sink>, shared: K) {
-  const branches = [...all.values()].map(({ name, summary, config }) => {
+  const branches = [...all].map(([type, { summary, config }]) => {
     const clash = Object.keys({ type: true, ...shared }).find(key => key in config.shape)
-    if (clash) throw new TypeError(`connector ${name}: "${clash}" is a key of pipelines, not of connectors`)
+    if (clash) throw new TypeError(`connector ${type}: "${clash}" is a key of pipelines, not of connectors`)
     return config
-      .safeExtend({ type: typeOf(name, summary), ...shared })
-      .meta({ title: name, description: summary })
+      .safeExtend({ type: typeOf(type, summary), ...shared })
+      .meta({ title: type, description: summary })
   })
   const [first, ...rest] = branches
   return first ? z.discriminatedUnion('type', [first, ...rest]) : z.never()

@@ -10,6 +10,7 @@ import { explain, type Issue, NO_WORDS } from './explain.ts'
 import { addSecrets } from './masked.ts'
 import type { Mistake } from './mistake.ts'
 import type { NotBuilt } from './not-built.ts'
+import type { Refused } from './schema.ts'
 
 export interface Validated<S extends z.ZodType> {
   /** null: see `mistakes`. */
@@ -20,13 +21,15 @@ export interface Validated<S extends z.ZodType> {
 export interface ValidateOptions {
   readonly secrets: Secrets
   readonly notBuilt: NotBuilt
+  /** Values that are known and not taken, and why. */
+  readonly refused?: Refused
 }
 
 export function validated<S extends z.ZodType>(
   schema: S,
   tree: Tree,
   read: Read,
-  { secrets, notBuilt }: ValidateOptions,
+  { secrets, notBuilt, refused = {} }: ValidateOptions,
 ): Validated<S> {
   const typed = new Map<Leaf, unknown>()
   addFileSecrets(tree, secrets)
@@ -40,6 +43,7 @@ export function validated<S extends z.ZodType>(
     tree,
     plain: plainOf(tree, typed),
     notBuilt,
+    refused,
   })
   return {
     value: null,

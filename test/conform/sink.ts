@@ -144,6 +144,49 @@ export function appendingSinkConformance(kit: SinkKit): void {
   })
 }
 
+/** Sinks that hand every change on, perhaps twice; `rows` are of the last record of each id that came. */
+export function atLeastOnceSinkConformance(kit: SinkKit): void {
+  describe(`${kit.name}: sink that delivers at least once`, () => {
+    const { target, open } = targets(kit)
+
+    it('hands on every record of a batch, in order', async () => {
+      const writer = await open()
+      const batch = [
+        recordOf({ op: 'r', id: 1, version: 10 }),
+        recordOf({ op: 'c', id: 2, version: 11 }),
+        recordOf({ op: 'u', id: 1, name: 'b', version: 12 }),
+      ]
+      expect(await writer.write(batchOf(batch))).toEqual([])
+      const rows = await target().rows()
+      expect([...rows].map(([id, held]) => [id, nameOf(held), held.version]).sort()).toEqual([
+        ['1', 'b', 12],
+        ['2', 'a', 11],
+      ])
+    })
+
+    it('takes deletes, sweeps and a batch without records', async () => {
+      const writer = await open()
+      const batch = [
+        recordOf({ op: 'd', id: 1, version: 10 }),
+        recordOf({ op: 'sweep', version: 11, below: 11 }),
+        recordOf({ id: 2, version: 12 }),
+      ]
+      expect(await writer.write(batchOf(batch))).toEqual([])
+      expect(await writer.write(batchOf([], 13))).toEqual([])
+      expect((await target().rows()).get('2')?.version, 'and what comes behind them').toBe(12)
+    })
+
+    it('goes on in a new writer', async () => {
+      await (await open()).write(batchOf([recordOf({ id: 1, version: 10 })]))
+      await (await open({ epoch: 2 })).write(batchOf([recordOf({ id: 2, version: 11 })]))
+      expect([...(await target().rows()).keys()].sort()).toEqual(['1', '2'])
+    })
+
+    leaseTests(open, target)
+    badTests(kit, open, target)
+  })
+}
+
 export function keyedSinkConformance(kit: SinkKit): void {
   describe(`${kit.name}: keyed sink`, () => {
     const { target, open } = targets(kit)

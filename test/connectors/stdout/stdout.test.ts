@@ -5,9 +5,33 @@ import type { Context } from '../../../core/connector.ts'
 import { Fenced } from '../../../core/errors.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { batchOf, recordOf } from '../../conform/sink.ts'
+import { atLeastOnceSinkConformance, batchOf, type Held, recordOf } from '../../conform/sink.ts'
 
 definitionConformance(stdout as never)
+
+atLeastOnceSinkConformance({
+  name: 'stdout',
+  async target() {
+    const stream = new PassThrough()
+    const rows = new Map<string, Held>()
+    let rest = ''
+    stream.on('data', chunk => {
+      const lines = `${rest}${chunk}`.split('\n')
+      rest = lines.pop()!
+      for (const line of lines) {
+        const { topic, partition, key, version, value } = JSON.parse(line)
+        rows.set(String(key.id), { document: value.after, version, origin: `${topic}/${partition}` })
+      }
+    })
+    return {
+      open: async context => writerTo(stream, context),
+      rows: async () => rows,
+      async [Symbol.asyncDispose]() {
+        stream.destroy()
+      },
+    }
+  },
+})
 
 describe('stdout', () => {
   const printing = (over: Partial<Context> = {}) => {

@@ -1,6 +1,7 @@
 /** A hub and workers as their users run them, on a real Kafka and a real Redis: tasks that move, workers that are killed, a queue that is wiped. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readDocuments } from '../../../connectors/sqlite/documents.ts'
@@ -16,6 +17,28 @@ log: { partitions: 2 }
 sinks:
   - { name: index, type: sqlite, path: ${name}.db }
 errors: { retry: { backoff_ms: 50, max_backoff_ms: 500 } }
+`
+
+const MODULES = fileURLToPath(new URL('../../../node_modules', import.meta.url))
+/** A connector that is not built in. */
+const LINES = `import { appendFileSync } from 'node:fs'
+import { z } from 'zod'
+export default {
+  name: 'lines',
+  summary: 'Writes lines.',
+  config: z.strictObject({}),
+  examples: [],
+  delivery: () => 'at_least_once',
+  keyed: () => false,
+  async check() {},
+  open: async () => ({
+    async write({ records }) {
+      appendFileSync('lines', records.map(one => one.version + '\\n').join(''))
+      return []
+    },
+    async [Symbol.asyncDispose]() {},
+  }),
+}
 `
 
 interface TaskShown {
@@ -230,6 +253,40 @@ queue: { type: bullmq, url: "${redis.url}" }
         error: expect.stringMatching(/p\.yaml:\d+:\d+: .*DB_FOLDER/),
       })
       for (const one of [hub, worker]) await ended(one, 'SIGTERM')
+    }, 120_000)
+
+    it('a worker loads the connector that a pipeline names; one that lacks it says so, and goes on when it is there', async () => {
+      using folder = newFolder()
+      using workers = newFolder()
+      for (const one of [folder, workers]) {
+        one.write('hub.yaml', hubYaml('fleet-d'))
+        symlinkSync(MODULES, join(one.path, 'node_modules'))
+      }
+      folder.write('connectors/lines.mjs', LINES)
+      folder.write(
+        'pipelines/p.yaml',
+        PIPELINE('other', 10, 0).replace('type: sqlite, path: other.db', 'type: ./connectors/lines.mjs'),
+      )
+      const hub = folder.start(['hub', '--port', '0'])
+      const worker = workers.start(['worker'])
+      await until(
+        async () => (await tasksOf(folder)).some(task => task.error?.includes('there is no file')),
+        'told what it lacks',
+      )
+      const told = (await tasksOf(folder)).find(task => task.error)
+      expect(told).toMatchObject({
+        state: 'failing',
+        error: expect.stringContaining(
+          'p.yaml:5:26: sinks[0].type is "./connectors/lines.mjs": there is no file',
+        ),
+      })
+      workers.write('connectors/lines.mjs', LINES)
+      const lines = () => {
+        const path = join(workers.path, 'lines')
+        return existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n') : []
+      }
+      await until(async () => new Set(lines()).size === ROWS + 10, 'every change is written')
+      for (const one of [hub, worker]) expect((await ended(one, 'SIGTERM')).code).toBe(0)
     }, 120_000)
   },
 )

@@ -67,6 +67,12 @@ describe('pipeline.schema.json', () => {
     expect(isAccepted(yaml), JSON.stringify(accepts.errors)).toBe(true)
   })
 
+  it('takes connectors of somebody else, by file or package, with whatever keys they have', () => {
+    for (const type of ['./connectors/fax.mjs', '../fax.mjs', '/opt/fax.mjs', 'millrace-fax', '@acme/fax'])
+      expect(isAccepted(text!.replace('type: sqlite', `type: "${type}"\n    number: 12`)), type).toBe(true)
+    expect(isAccepted(text!.replace('type: sqlite', 'type: fax'))).toBe(false)
+  })
+
   it('holds no mark of secrets, and describes every key', () => {
     const without: string[] = []
     const walk = (schema: unknown, path: string): void => {
