@@ -56,13 +56,13 @@ export function followed(definition: ParsedPipeline, state: StateFile): ParsedPi
   return { ...definition, sinks: definition.sinks.filter(sink => tasks.some(task => task.sink === sink)) }
 }
 
-/** What would be made and read; refuses what cannot be right, and what differs from what the pipeline was made as. */
-export async function planAll(
+/** Of all that `planAll` looks at what asks no sink. */
+async function planSource(
   definition: ParsedPipeline,
   context: Context,
   state: StateFile | null,
-): Promise<PipelinePlan> {
-  const { source, name, sinks } = definition
+): Promise<{ readonly plan: SourcePlan; readonly made: boolean }> {
+  const { source, name } = definition
   const plan = await (source.connector as Source).plan(source.config as never, context)
   const tables = plan.tables.map(one => one.table)
   refuseUnsafe(definition, tables)
@@ -71,6 +71,18 @@ export async function planAll(
     | undefined
   if (made)
     refuseChanged(name, JSON.parse(made.fingerprint) as Fingerprint, fingerprintOf(definition, tables))
+  return { plan, made: made !== undefined }
+}
+
+/** What would be made and read; refuses what cannot be right, and what differs from what the pipeline was made as. */
+export async function planAll(
+  definition: ParsedPipeline,
+  context: Context,
+  state: StateFile | null,
+): Promise<PipelinePlan> {
+  const { sinks } = definition
+  const { plan, made } = await planSource(definition, context, state)
+  const tables = plan.tables.map(one => one.table)
   const targets = new Map<string, readonly SinkTarget[]>()
   for (const sink of sinks) {
     const { connector, config } = sink
@@ -132,5 +144,15 @@ export async function admit(
   if (!isRead) await checkAll(followed(definition, state), context, wasMade)
   const plan = early ?? (await planAll(definition, context, state))
   signal.throwIfAborted() // who ended it may have taken away what it was made as
+  recordMade(definition, plan, state, clock.nowUs() / 1000)
+}
+
+/** The same for whoever only writes into the pipeline's log: what reads it need not be there. */
+export async function admitWriter(
+  definition: ParsedPipeline,
+  { clock, log, directory: { state } }: AdmitParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const { plan } = await planSource(definition, lookingContext(clock, log, definition.name, signal), state)
   recordMade(definition, plan, state, clock.nowUs() / 1000)
 }

@@ -41,11 +41,11 @@ export interface Producer extends AsyncDisposable {
   write(records: readonly ChangeRecord[], bytes: number, key: string | null): Promise<void>
 }
 
-/** Of the records of a request. */
+/** Of the records of a request the one at `index`, from 0. */
 export class BadRecord extends ConnectorError {
   readonly index: number
-  constructor(index: number, { message, hint }: ConnectorError) {
-    super('data', `record ${index}: ${message}`, hint === undefined ? {} : { hint })
+  constructor(index: number, { message, hint }: Pick<ConnectorError, 'message' | 'hint'>) {
+    super('data', message, hint === undefined ? {} : { hint })
     this.index = index
   }
 }
@@ -90,7 +90,7 @@ const ATTEMPTS = 3
 /** Turns lost to other hubs in a row before a request is given up. */
 const TURNS = 100
 const TURN_MS = 50
-const ANSWER_MS = 60_000
+const ANSWER_MS = 30_000
 
 const AGAIN = 'Say it again: with the same Idempotency-Key it is written once.'
 

@@ -17,6 +17,9 @@ import { BadRecord } from './producer.ts'
 export const BODY_BYTES = 16 << 20
 const KEY_CHARACTERS = 255
 
+/** Stands before what is wrong with it. */
+export const recordWords = (index: number): string => `record ${index}: `
+
 interface Route {
   readonly Params: { readonly topic: string }
 }
@@ -31,8 +34,9 @@ export async function topicRoutes(server: FastifyInstance, hub: Hub): Promise<vo
     )
     scope.setErrorHandler(async (thrown, _, reply) => {
       const [code, error] = answerOf(thrown)
-      const record = error instanceof BadRecord ? { record: error.index } : {}
-      await reply.code(code).send({ error: error.message, hint: error.hint ?? null, ...record })
+      const of = error instanceof BadRecord ? { record: error.index } : null
+      const message = of ? `${recordWords(of.record)}${error.message}` : error.message
+      await reply.code(code).send({ error: message, hint: error.hint ?? null, ...of })
     })
     scope.post<Route>('/api/v1/topics/:topic', async ({ params: { topic }, headers, body }, reply) => {
       const key = headers['idempotency-key']
