@@ -124,8 +124,8 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     isCaughtUp: () => running.caughtUp,
     async [Symbol.asyncDispose]() {
       running.stop.abort()
-      await Promise.all([source, ...sinks.map(one => one.task)].map(task => task.done))
-      await producer?.[Symbol.asyncDispose]()
+      const tasks = [source, ...sinks.map(one => one.task)].map(task => task.done)
+      await Promise.all([...tasks, producer?.[Symbol.asyncDispose]()])
       await retention
       await logs[Symbol.asyncDispose]()
     },

@@ -1,11 +1,15 @@
 /** Rows that people bring to a hub, on the embedded log: what is taken, what is refused, and that each is written once. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import avro, { type Schema } from 'avsc'
 import { describe, expect, it } from 'vitest'
 import type { Batch } from '../../../core/connector.ts'
 import { ConnectorError } from '../../../core/errors.ts'
-import type { Logs } from '../../../core/hub/logs.ts'
+import type { Logs, PipelineLogs } from '../../../core/hub/logs.ts'
 import { openProducer } from '../../../core/hub/producer.ts'
 import type { ChangeRecord } from '../../../core/record.ts'
 import { realClock } from '../../../core/worker/clock.ts'
+import { handClock, settled } from './clock.ts'
 import { log, newFolder, recordsIn, startHub } from './producing.ts'
 
 const yaml = `name: orders
@@ -34,6 +38,33 @@ const breaking =
             async write(batch) {
               await around(batch, () => writer.write(batch))
               return []
+            },
+          }
+        },
+      }
+      return { ...opened, changes, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() }
+    },
+  })
+
+/** A log that does not take the row of this key. */
+const refusing =
+  (key: string) =>
+  (logs: Logs): Logs => ({
+    ...logs,
+    async open(definition, retention) {
+      const opened = await logs.open(definition, retention)
+      const changes: typeof opened.changes = {
+        ...opened.changes,
+        async writer(context, floor) {
+          const writer = await opened.changes.writer(context, floor)
+          return {
+            ...writer,
+            async write(batch) {
+              const bad = batch.records.filter(record => record.key === key)
+              const error = new ConnectorError('data', 'too large')
+              return bad.length > 0
+                ? bad.map(record => ({ record, stage: 'log', error }))
+                : await writer.write(batch)
             },
           }
         },
@@ -176,17 +207,46 @@ describe('rows that are refused', () => {
     expect(await recordsIn(hub.running.log)).toEqual([])
   })
 
-  it('are refused by a transform before the log, and the others of the moment are written', async () => {
+  it('are refused by the log alone: what others sent at that moment is written', async () => {
     using folder = newFolder()
-    const masked = yaml.replace(
-      '  topics:',
-      '  transforms: [{ mask: { fields: [shop.orders.note], with: hash } }]\n  topics:',
+    const wrap = refusing('{"id":13}')
+    await using hub = await startHub(folder, yaml, { wrap })
+    const answers = await Promise.all(
+      ['{"id":1}', '[{"id":12},{"id":13}]', '{"id":2}'].map(body => hub.post(TOPIC, body)),
     )
-    await using hub = await startHub(folder, masked)
-    await hub.post(TOPIC, '{"id":1,"note":"secret"}')
-    const [record] = await recordsIn(hub.running.log)
-    expect(record!.after).not.toContain('secret')
+    expect(answers.map(one => one.status)).toEqual([200, 400, 200])
+    expect(answers[1]!.body).toMatchObject({ record: 1, error: 'record 1: too large' })
+    expect((await recordsIn(hub.running.log)).map(one => one.key).sort()).toEqual(['{"id":1}', '{"id":2}'])
   })
+})
+
+it('rows pass the transforms before the log', async () => {
+  using folder = newFolder()
+  const mask = 'transforms: [{ mask: { fields: [shop.orders.note], with: sha256 } }]'
+  await using hub = await startHub(folder, yaml.replace('  topics:', `  ${mask}\n  topics:`))
+  await hub.post(TOPIC, '{"id":1,"note":"secret"}')
+  const [record] = await recordsIn(hub.running.log)
+  expect(record!.after).toMatch(/^\{"id":1,"note":"[0-9a-f]{64}"\}$/)
+})
+
+it('rows come in the bytes of a format, where a schema says so', async () => {
+  using folder = newFolder()
+  const path = join(folder.path, 'event.avsc')
+  const schema: Schema = { type: 'record', name: 'event', fields: [{ name: 'id', type: 'int' }] }
+  writeFileSync(path, JSON.stringify(schema))
+  const topic = `{ table: shop.events, key: [id], format: avro, schema_file: ${JSON.stringify(path)} }`
+  await using hub = await startHub(folder, yaml.replace('  topics:', `  topics:\n    - ${topic}`))
+  const body = avro.Type.forSchema(schema).toBuffer({ id: 7 })
+  const post = (bytes: Buffer | string, type: string) => hub.post('orders.shop.events', bytes, type)
+  expect(await post(body, 'application/avro')).toMatchObject({ status: 200, body: { records: 1 } })
+  expect(await post(Buffer.from([1, 2, 3]), 'application/avro')).toMatchObject({ status: 400 })
+  expect(await post('{"id":8}', 'application/json')).toMatchObject({ status: 200 })
+  expect(await post('[{"id":9},{"id":"x"}]', 'application/json')).toMatchObject({
+    status: 400,
+    body: { record: 1 },
+  })
+  expect(await post(body, 'application/x-protobuf')).toMatchObject({ status: 415 })
+  expect((await recordsIn(hub.running.log)).map(one => one.after)).toEqual(['{"id":7}', '{"id":8}'])
 })
 
 describe('a request that comes again', () => {
@@ -276,58 +336,98 @@ describe('requests at the same time', () => {
     expect(sizes).toEqual([1, 50])
   })
 
+  it('with one key are one, also while the first of them waits', async () => {
+    using folder = newFolder()
+    let go = () => {}
+    const first = new Promise<void>(resolve => (go = resolve))
+    const wrap = breaking(async (_, write) => {
+      await first
+      return write()
+    })
+    await using hub = await startHub(folder, yaml, { wrap })
+    const rows = (id: number, key: string) =>
+      hub.hub.produce(TOPIC, { body: Buffer.from(`{"id":${id}}`), type: 'application/json', key })
+    const one = rows(1, 'a')
+    await settled()
+    const others = [rows(2, 'b'), rows(2, 'b'), rows(1, 'a'), rows(3, 'c')]
+    await settled()
+    go()
+    await Promise.all([one, ...others])
+    expect((await recordsIn(hub.running.log)).map(record => record.key)).toEqual(
+      [1, 2, 3].map(id => `{"id":${id}}`),
+    )
+  })
+
   it('to two hubs are all written once, in versions that rise, though each fences the other', async () => {
     using folder = newFolder()
     await using hub = await startHub(folder, yaml)
-    const { definition, log: changes, dead } = hub.running
-    const logs = { changes, dead } as never
-    const shared = {
-      definition,
-      clock: realClock,
-      random: Math.random,
-      log,
-      logs: async () => logs,
-      failed: async () => {},
-    }
-    const table = (
-      await (async () => {
-        await hub.post(TOPIC, '{"id":0}')
-        return recordsIn(changes)
-      })()
-    )[0]!.table
-    const recordOf = (id: string): ChangeRecord => ({
-      op: 'u',
-      table,
-      key: `{"id":"${id}"}`,
-      before: null,
-      after: `{"id":"${id}"}`,
-      source: '{}',
-      commitMs: 0,
-      readMs: 0,
-      below: null,
-    })
-    const producers = [openProducer(shared), openProducer(shared)]
+    const producers = [openProducer(partsOf(hub)), openProducer(partsOf(hub))] as const
     const ids: string[] = []
-    await Promise.all(
-      producers.map(async (producer, p) => {
-        for (let round = 0; round < 40; round++) {
-          const of = Array.from({ length: 3 }, (_, i) => `${p}-${round}-${i}`)
-          ids.push(...of)
-          await Promise.all(of.map(id => producer.write([recordOf(id)], 10, round % 2 === 0 ? id : null)))
-          await Promise.all(
-            of.filter(() => round % 2 === 0).map(id => producers[1 - p]!.write([recordOf(id)], 10, id)),
-          )
-        }
-      }),
-    )
+    const send = async (p: 0 | 1) => {
+      for (let round = 0; round < 40; round++) {
+        const of = Array.from({ length: 3 }, (_, i) => `${p}-${round}-${i}`)
+        ids.push(...of)
+        const hasKey = round % 2 === 0
+        await Promise.all(of.map(id => producers[p].write([recordOf(id)], 10, hasKey ? id : null)))
+        // Whoever did not hear of it says it again to the other one.
+        if (hasKey) await Promise.all(of.map(id => producers[1 - p]!.write([recordOf(id)], 10, id)))
+      }
+    }
+    await Promise.all([send(0), send(1)])
     await Promise.all(producers.map(one => one[Symbol.asyncDispose]()))
-    const records = (await recordsIn(changes)).slice(1)
-    expect(records.map(one => one.key).sort()).toEqual(ids.map(id => `{"id":"${id}"}`).sort())
+    const records = await recordsIn(hub.running.log)
+    expect(records.map(one => one.key).sort()).toEqual(ids.map(id => recordOf(id).key).sort())
     expect(new Set(records.map(one => one.version)).size).toBe(records.length)
-    const byOffset = [...records].sort((a, b) => a.offset - b.offset)
-    expect(byOffset.map(one => one.version)).toEqual(records.map(one => one.version))
+    const inOffsets = [...records].sort((a, b) => a.offset - b.offset)
+    expect(inOffsets.map(one => one.version)).toEqual(records.map(one => one.version))
+  })
+
+  it('of which the log remembers nothing any more are not said to be written, nor written again', async () => {
+    using folder = newFolder()
+    await using hub = await startHub(folder, yaml)
+    const other = openProducer(partsOf(hub))
+    let isLost = true
+    const wrap = breaking(async (_, write) => {
+      await write()
+      if (!isLost) return
+      isLost = false
+      for (let i = 0; i < 40; i++) await other.write([recordOf(`other ${i}`)], 10, null)
+      throw new ConnectorError('unavailable', 'the connection was lost')
+    })
+    const { logs } = partsOf(hub)
+    const wrapped = wrap({ open: logs } as never)
+    const one = openProducer({ ...partsOf(hub), logs: () => wrapped.open(hub.running.definition) })
+    await expect(one.write([recordOf('x')], 10, null)).rejects.toMatchObject({
+      kind: 'unavailable',
+      hint: expect.stringContaining('Idempotency-Key'),
+    })
+    expect(one.task.state()).toBe('failing')
+    await one.write([recordOf('y')], 10, null)
+    expect(one.task.state()).toBe('running')
+    await Promise.all([one, other].map(producer => producer[Symbol.asyncDispose]()))
+    const keys = (await recordsIn(hub.running.log)).map(record => record.key)
+    expect(keys.filter(key => key === recordOf('x').key)).toHaveLength(1)
+    expect(keys).toHaveLength(42)
   })
 })
+
+const TABLE = { schema: 'shop', name: 'orders', key: ['id'], columns: [{ name: 'id', type: 'text' }] }
+const recordOf = (id: string): ChangeRecord => ({
+  op: 'u',
+  table: TABLE,
+  key: `{"id":"${id}"}`,
+  before: null,
+  after: `{"id":"${id}"}`,
+  source: '{}',
+  commitMs: 0,
+  readMs: 0,
+  below: null,
+})
+const partsOf = ({ running: { definition, log: changes, dead } }: Awaited<ReturnType<typeof startHub>>) => {
+  const logs = { changes, dead, isWatched: false } as unknown as PipelineLogs
+  const silent = { clock: realClock, random: Math.random, log }
+  return { ...silent, definition, logs: async () => logs, failed: async () => {} }
+}
 
 describe('a log that takes nothing', () => {
   it('at its limit is answered with 503 and what to do, and status tells of it until it has room', async () => {
@@ -344,6 +444,27 @@ describe('a log that takes nothing', () => {
     expect(answer.body.error).toContain('limits.log_bytes')
     expect(answer.body.hint).toContain('millrace status')
     expect((await hub.hub.status()).pipelines[0]).toMatchObject({ state: 'failing' })
+  })
+
+  it('does not keep whoever asks waiting, nor takes more than its memory', async () => {
+    using folder = newFolder()
+    await using hub = await startHub(folder, yaml)
+    const clock = handClock()
+    const wrap = breaking(() => new Promise(() => {}))
+    const wrapped = wrap({ open: partsOf(hub).logs } as never)
+    const one = openProducer({ ...partsOf(hub), clock, logs: () => wrapped.open(hub.running.definition) })
+    const answers = Array.from({ length: 5 }, (_, i) =>
+      one.write([recordOf(`${i}`)], 20 << 20, null).then(
+        () => 'written',
+        (error: ConnectorError) => `${error.kind}: ${error.message}`,
+      ),
+    )
+    expect(await answers[4]).toMatch(/^throttled: \d+ bytes of rows wait/)
+    await settled()
+    await clock.pass(30_000)
+    expect(await Promise.all(answers.slice(0, 4))).toEqual(
+      Array(4).fill('unavailable: the log has not answered for 30 s'),
+    )
   })
 
   it('because its pipeline is removed says that there is no such topic', async () => {
