@@ -7,6 +7,8 @@ import { ConnectorError, POLICY } from '../errors.ts'
 import {
   type Fingerprint,
   fingerprintOf,
+  isWritten,
+  joined,
   refuseChanged,
   refuseUnsafe,
   tablesAt,
@@ -66,12 +68,16 @@ async function planSource(
   const plan = await (source.connector as Source).plan(source.config as never, context)
   const tables = plan.tables.map(one => one.table)
   refuseUnsafe(definition, tables)
-  const made = state?.prepare('SELECT fingerprint FROM pipelines WHERE name = ?').get(name) as
-    | { fingerprint: string }
-    | undefined
-  if (made)
-    refuseChanged(name, JSON.parse(made.fingerprint) as Fingerprint, fingerprintOf(definition, tables))
-  return { plan, made: made !== undefined }
+  const made = state && madeAs(state, name)
+  const now = fingerprintOf(definition, tables)
+  if (made && isWritten(definition)) refuseChanged(name, joined(made, now), joined(now, made))
+  else if (made) refuseChanged(name, made, now)
+  return { plan, made: made !== null }
+}
+
+function madeAs(state: StateFile, pipeline: string): Fingerprint | null {
+  const row = state.prepare('SELECT fingerprint FROM pipelines WHERE name = ?').get(pipeline)
+  return row === undefined ? null : (JSON.parse((row as { fingerprint: string }).fingerprint) as Fingerprint)
 }
 
 /** What would be made and read; refuses what cannot be right, and what differs from what the pipeline was made as. */
@@ -100,25 +106,25 @@ export async function planAll(
   return { ...plan, targets }
 }
 
-export const isMade = (state: StateFile, pipeline: string): boolean =>
-  state.prepare('SELECT 1 FROM pipelines WHERE name = ?').get(pipeline) !== undefined
+export const isMade = (state: StateFile, pipeline: string): boolean => madeAs(state, pipeline) !== null
 
-/** Notes what the pipeline is made as, the first time it starts. */
+/** Notes what the pipeline is made as, the first time it starts; and which topics it was given later to be written. */
 export function recordMade(
   definition: ParsedPipeline,
   plan: SourcePlan,
   state: StateFile,
   nowMs: number,
 ): void {
-  const fingerprint = JSON.stringify(
-    fingerprintOf(
-      definition,
-      plan.tables.map(one => one.table),
-    ),
-  )
+  const { name } = definition
+  const tables = plan.tables.map(one => one.table)
+  const made = madeAs(state, name)
+  const now = fingerprintOf(definition, tables)
+  if (made && !isWritten(definition)) return
   state
-    .prepare('INSERT OR IGNORE INTO pipelines (name, fingerprint, made_ms) VALUES (?, ?, ?)')
-    .run(definition.name, fingerprint, Math.floor(nowMs))
+    .prepare(
+      'INSERT INTO pipelines (name, fingerprint, made_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint',
+    )
+    .run(name, JSON.stringify(made ? joined(now, made) : now), Math.floor(nowMs))
 }
 
 export interface AdmitParts {

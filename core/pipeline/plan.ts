@@ -249,6 +249,12 @@ export const fingerprintOf = ({ source, log }: ParsedPipeline, tables: readonly 
   partitions: log.partitions,
 })
 
+/** With the tables that only the other has: topics that people write may come and go, and still each keeps its key. */
+export const joined = (one: Fingerprint, other: Fingerprint): Fingerprint => ({
+  ...one,
+  tables: [...one.tables, ...other.tables.filter(({ name }) => !one.tables.some(own => own.name === name))],
+})
+
 /** What differs, in words; empty: nothing. */
 export function changesOf(made: Fingerprint, now: Fingerprint): readonly string[] {
   const before = new Map(made.tables.map(table => [table.name, table.key]))

@@ -220,6 +220,31 @@ describe('rows that are refused', () => {
   })
 })
 
+it('a pipeline may be given more topics, and keep fewer; a key stays what it was', async () => {
+  using folder = newFolder()
+  const more = yaml.replace('  topics:', '  topics:\n    - { table: shop.more, key: [id] }')
+  const started = async (text: string, topic: string) => {
+    await using hub = await startHub(folder, text)
+    return (await hub.post(topic, '{"id":1}')).status
+  }
+  expect(await started(yaml, TOPIC)).toBe(200)
+  expect(await started(more, 'orders.shop.more')).toBe(200)
+  expect(await started(yaml, 'orders.shop.more')).toBe(404)
+  expect(await started(more, 'orders.shop.more')).toBe(200)
+  for (const [from, to] of [
+    ['key: [id] }', 'key: [other] }'],
+    ['sinks', 'log: { partitions: 2 }\nsinks'],
+  ])
+    await expect(started(`${more}sinks: []\n`.replace(from!, to!), TOPIC)).rejects.toThrow(
+      'made for something else',
+    )
+  // Also of a topic that was left out meanwhile.
+  expect(await started(yaml, TOPIC)).toBe(200)
+  await expect(started(more.replace('key: [id] }', 'key: [other] }'), TOPIC)).rejects.toThrow(
+    'the key of shop.more',
+  )
+})
+
 it('rows pass the transforms before the log', async () => {
   using folder = newFolder()
   const mask = 'transforms: [{ mask: { fields: [shop.orders.note], with: sha256 } }]'
