@@ -10,6 +10,7 @@ import { mysql } from './mysql/sink.ts'
 import { opensearch } from './opensearch/sink.ts'
 import { postgresSink } from './postgres/sink.ts'
 import { postgres } from './postgres/source.ts'
+import { produce } from './produce/source.ts'
 import { redis } from './redis/sink.ts'
 import { redisStreams } from './redis/source.ts'
 import { s3 } from './s3/sink.ts'
@@ -25,6 +26,7 @@ export const connectors = {
     generate as unknown as Source,
     kafkaTopics as unknown as Source,
     postgres as unknown as Source,
+    produce as unknown as Source,
     redisStreams as unknown as Source,
   ]),
   sinks: byName<Sink>([

@@ -147,11 +147,26 @@ export interface SinkTarget {
   readonly differences: readonly string[]
 }
 
+/** A topic whose rows people bring: POST /api/v1/topics/{topic} and `millrace produce`. */
+export interface WrittenTopic {
+  /** Without the columns that come with the rows. */
+  readonly table: Table
+  /** Media types that it can read. */
+  readonly takes: readonly string[]
+  /** What a body of one of these types holds, in its order. Throws `data` at a record that is bad. */
+  records(body: Buffer, type: string, nowMs: number): Iterable<ChangeRecord>
+}
+
 export interface Source<C extends z.ZodObject = z.ZodObject> extends Connector<C> {
   /** Looks, changes nothing. Throws `config` for what can never work (a table without a key). */
   plan(config: z.output<C>, context: Context): Promise<SourcePlan>
   /** `from` null: from the beginning, with a snapshot. */
   open(config: z.output<C>, from: Offset | null, context: Context): Promise<Reader<ChangeRecord>>
+  /**
+   * Of a source that people write. No task reads it then and `open` is never called: whoever is asked to write does so into the log, as
+   * its one writer (V1). Connects to nothing.
+   */
+  topics?(config: z.output<C>): readonly WrittenTopic[]
   /** Takes away what `open` made upstream (slot, publication). Repeatable. Answers with what was dropped, for people. */
   drop?(config: z.output<C>, context: Context): Promise<readonly string[]>
 }

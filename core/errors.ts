@@ -30,6 +30,7 @@ const ERROR = Symbol.for('millrace.ConnectorError')
 const FENCED = Symbol.for('millrace.Fenced')
 const isMarked = (thing: unknown, mark: symbol): boolean =>
   typeof thing === 'object' && thing !== null && mark in thing
+const isInstance = Function.prototype[Symbol.hasInstance]
 
 /** `message`: what happened, to what, with which value. `hint`: what to do. Never a secret in either. */
 export class ConnectorError extends Error {
@@ -44,8 +45,10 @@ export class ConnectorError extends Error {
   get [ERROR](): true {
     return true
   }
-  static override [Symbol.hasInstance](thing: unknown): thing is ConnectorError {
-    return isMarked(thing, ERROR)
+  /** A subclass is nobody's but ours. */
+  static override [Symbol.hasInstance](thing: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: which class is asked is the question
+    return this === ConnectorError ? isMarked(thing, ERROR) : isInstance.call(this, thing)
   }
 }
 
@@ -61,8 +64,9 @@ export class Fenced extends Error {
   get [FENCED](): true {
     return true
   }
-  static override [Symbol.hasInstance](thing: unknown): thing is Fenced {
-    return isMarked(thing, FENCED)
+  static override [Symbol.hasInstance](thing: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: which class is asked is the question
+    return this === Fenced ? isMarked(thing, FENCED) : isInstance.call(this, thing)
   }
 }
 

@@ -100,7 +100,12 @@ function rowsOf(schema: JsonSchema, prefix: string, skip: ReadonlySet<string>): 
     if (skip.has(key)) return []
     const preset = schema.required?.includes(name) ? 'required' : presetOf(given)
     const row: Row = [`\`${key}\``, kindOf(given), preset, given.description ?? '']
-    return [row, ...(given.type === 'object' ? rowsOf(given, `${key}.`, skip) : [])]
+    const items = given.type === 'array' ? ((given.items ?? {}) as JsonSchema) : {}
+    return [
+      row,
+      ...(given.type === 'object' ? rowsOf(given, `${key}.`, skip) : []),
+      ...(items.type === 'object' && !skip.has(`${key}[]`) ? rowsOf(items, `${key}[].`, skip) : []),
+    ]
   })
 }
 
@@ -142,7 +147,7 @@ function sinkKeys(schema: JsonSchema): string {
   >
   const { properties } = sinks!.items.allOf[0]!.then as unknown as { properties: Record<string, JsonSchema> }
   const { name, only, transforms: steps } = properties
-  return keyTable({ properties: { name, only, transforms: steps } as never })
+  return keyTable({ properties: { name, only, transforms: steps } as never }, ['transforms[]'])
 }
 
 const REFERENCES = `In any text:

@@ -1,6 +1,6 @@
 /** A record of a topic as a change of a row. */
 
-import { jsonType, objectMembers, tableShapes } from '../../core/format/json-row.ts'
+import { jsonType, type Member, objectMembers, objectOf, tableShapes } from '../../core/format/json-row.ts'
 import type { KafkaMessage } from '../../core/kafka/client.ts'
 import type { ChangeRecord, Column } from '../../core/record.ts'
 import { quote } from '../../core/row.ts'
@@ -11,11 +11,6 @@ export interface Place {
   readonly partition: number
   readonly nowMs: number
 }
-
-type Member = readonly [name: string, raw: string]
-
-const objectOf = (members: readonly Member[]): string =>
-  `{${members.map(([name, raw]) => `${quote(name)}:${raw}`).join(',')}}`
 
 export function messageReader({
   format,

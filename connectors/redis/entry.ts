@@ -1,6 +1,6 @@
 /** An entry of a stream as a change: its fields, or the members of a JSON object in one of them, are the columns. */
 import { ConnectorError } from '../../core/errors.ts'
-import { jsonType, objectMembers, tableShapes } from '../../core/format/json-row.ts'
+import { jsonType, objectMembers, objectOf, tableShapes } from '../../core/format/json-row.ts'
 import type { ChangeRecord, Column } from '../../core/record.ts'
 import { quote } from '../../core/row.ts'
 
@@ -53,9 +53,6 @@ export function rowReader({ key, payload }: EntryOptions): (entry: Entry) => Cha
     }
   }
 }
-
-const objectOf = (members: readonly (readonly [string, string])[]): string =>
-  `{${members.map(([name, raw]) => `${quote(name)}:${raw}`).join(',')}}`
 
 const bad = ({ stream, id }: Entry, what: string, hint: string): ConnectorError =>
   new ConnectorError('config', `the entry ${id} of the stream ${stream} ${what}`, { hint })

@@ -1,13 +1,26 @@
 /** Asks the hub that runs on a data directory, over its API. */
 import { ConnectorError } from '../errors.ts'
 import type { RunningHub } from '../hub/directory.ts'
+import { BadRecord } from '../hub/producer.ts'
+import { recordWords } from '../hub/topics.ts'
 
 const TIMEOUT_MS = 60_000
 
-export async function ask<T>({ url, pid }: RunningHub, method: 'GET' | 'POST', path: string): Promise<T> {
+export interface Sent {
+  readonly body: Buffer
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** Throws `BadRecord` where one of what was sent is refused. */
+export async function ask<T>(
+  { url, pid }: RunningHub,
+  method: 'GET' | 'POST',
+  path: string,
+  sent?: Sent,
+): Promise<T> {
   let answer: Response
   try {
-    answer = await fetch(`${url}${path}`, { method, signal: AbortSignal.timeout(TIMEOUT_MS) })
+    answer = await fetch(`${url}${path}`, { method, signal: AbortSignal.timeout(TIMEOUT_MS), ...sent })
   } catch (error) {
     throw new ConnectorError(
       'unavailable',
@@ -15,11 +28,14 @@ export async function ask<T>({ url, pid }: RunningHub, method: 'GET' | 'POST', p
       { cause: error },
     )
   }
-  const body = (await answer.json()) as T & { error?: string; hint?: string | null }
+  const body = (await answer.json()) as T & { error?: string; hint?: string | null; record?: number }
   if (answer.ok) return body
-  throw new ConnectorError(
-    'config',
-    body.error ?? `the hub answered ${answer.status}`,
-    body.hint ? { hint: body.hint } : {},
-  )
+  const { error = `the hub answered ${answer.status}`, hint, record } = body
+  const options = hint ? { hint } : {}
+  if (record !== undefined)
+    throw new BadRecord(record, {
+      message: error.slice(recordWords(record).length),
+      hint: hint ?? undefined,
+    })
+  throw new ConnectorError(answer.status === 503 ? 'unavailable' : 'config', error, options)
 }

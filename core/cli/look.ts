@@ -9,7 +9,7 @@ import { lookingContext } from '../hub/looking.ts'
 import { checkAll, type PipelinePlan, planAll } from '../hub/preflight.ts'
 import type { Status } from '../hub/status.ts'
 import { topicOf } from '../log/log.ts'
-import { upstreamName } from '../pipeline/plan.ts'
+import { isWritten, upstreamName } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import { openState } from '../queue/state.ts'
 import { realClock } from '../worker/clock.ts'
@@ -112,6 +112,7 @@ export async function plan(
   const statePath = join(dataDir, 'state.db')
   const state = existsSync(statePath) ? openState(statePath) : null
   const plans: Planned[] = []
+  const texts: string[] = []
   try {
     for (const pipeline of await loadPipelines(
       setting,
@@ -120,12 +121,13 @@ export async function plan(
     )) {
       const found = await planAll(pipeline, lookFor(setting, pipeline), state)
       plans.push(plannedOf(pipeline, found, dataDir))
+      texts.push(planText(plans.at(-1)!, isWritten(pipeline)))
     }
   } finally {
     state?.close()
   }
   if (options.json) printJson({ pipelines: plans })
-  else print(plans.map(planText).join('\n\n'))
+  else print(texts.join('\n\n'))
 }
 
 const plannedOf = (
@@ -159,13 +161,24 @@ function targetText(sink: string, { name, tables, exists, definition, difference
   return `${head}\n${indent(lines.join('\n'))}`
 }
 
-function planText({ name, reads, upstream, log, sinks }: Planned): string {
-  const rows = (n: number | null) => (n === null ? 'unknown rows' : `about ${count(n)} rows`)
+function planText({ name, reads, upstream, log, sinks }: Planned, isBrought: boolean): string {
+  const rows = (n: number | null) =>
+    isBrought ? 'rows that people bring' : n === null ? 'unknown rows' : `about ${count(n)} rows`
+  const made = isBrought
+    ? `Write with: millrace produce ${reads[0]?.topic}`
+    : `What it makes upstream is named ${upstreamName(name)}.`
   return [
     `${name}`,
-    '  reads',
+    isBrought ? '  takes' : '  reads',
     indent(
-      table(reads.map(one => [one.table, rows(one.rows), `key ${one.key.join(', ')}`, `→ ${one.topic}`])),
+      table(
+        reads.map(one => [
+          one.table,
+          rows(one.rows),
+          one.key.length > 0 ? `key ${one.key.join(', ')}` : 'no key',
+          `→ ${one.topic}`,
+        ]),
+      ),
     ),
     ...(upstream.length > 0
       ? [
@@ -182,7 +195,7 @@ function planText({ name, reads, upstream, log, sinks }: Planned): string {
         : table(sinks.map(one => [one.name, one.type, one.delivery.replaceAll('_', ' ')])),
     ),
     ...sinks.flatMap(({ name: sink, targets }) => targets.map(target => targetText(sink, target))),
-    `  Nothing was changed. Start it with: millrace up. What it makes upstream is named ${upstreamName(name)}.`,
+    `  Nothing was changed. Start it with: millrace up. ${made}`,
   ].join('\n')
 }
 

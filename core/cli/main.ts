@@ -13,6 +13,7 @@ import { demo } from './demo.ts'
 import { hub, worker } from './fleet.ts'
 import { check, listDeadLetters, plan, search, status, validate } from './look.ts'
 import { exitCodeOf } from './output.ts'
+import { produce } from './produce.ts'
 import type { Setting } from './session.ts'
 import { run, up } from './up.ts'
 
@@ -87,6 +88,16 @@ common(
   .option('--limit <n>', 'documents at most', '10')
   .option('--file <file>', 'where the pipeline is, when no hub runs (default: pipelines)')
   .action((pipeline: string, words: string[], options) => search(setting, pipeline, words.join(' '), options))
+common(
+  program.command('produce').argument('<topic>', '<pipeline>.<schema>.<table>'),
+  'millrace produce orders.shop.orders < orders.ndjson',
+)
+  .description('write rows into a topic: JSON, one a line, or one value; from stdin or a file')
+  .option('--from <file>', 'where the rows are (default: standard input)')
+  .option('--delete', 'each line is a key, whose row is deleted')
+  .option('--idempotency-key <key>', 'the same input again with the same key is written once')
+  .option('--file <file>', 'where the pipeline is, when no hub runs (default: pipelines)')
+  .action((topic: string, options) => produce(setting, topic, options))
 const dlq = program
   .command('dlq')
   .description('dead letters: records that could not be delivered')

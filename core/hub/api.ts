@@ -6,6 +6,7 @@
  *   GET  /api/search?pipeline=…&words=…&limit=…
  *   GET  /api/dead-letters?pipeline=…       DeadLetter[]
  *   GET  /livez /readyz /metrics            health.ts
+ *   POST /api/v1/topics/{topic}             rows for a topic that people write: topics.ts
  *   POST /api/delete?pipeline=…             stops it, drops what it made upstream, its logs and progress
  *
  * Commands use it while a hub runs (`hub.json` names it). Answers 4xx as { error, hint }.
@@ -16,6 +17,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { asConnectorError, ConnectorError } from '../errors.ts'
 import { healthRoutes } from './health.ts'
 import type { Hub } from './hub.ts'
+import { topicRoutes } from './topics.ts'
 
 export interface ApiOptions {
   readonly host: string
@@ -67,6 +69,7 @@ export async function startApi(hub: Hub, { host, port, pages }: ApiOptions): Pro
         .send(readFileSync(join(pages, file))),
     )
   routes(server, hub)
+  await topicRoutes(server, hub)
   const watch = healthRoutes(server, {
     numbers: () => hub.numbers(),
     stuck: () => null, // what it shows it asks others for; its own work is to answer

@@ -9,6 +9,7 @@ import { type DeadLetter, readDeadLetters } from '../worker/dead-letters.ts'
 import type { ShownNumbers } from './exposition.ts'
 import { type HubParts, type RunningPipeline, startPipeline } from './pipeline.ts'
 import { admit } from './preflight.ts'
+import { type ProduceRequest, produceInto, targetOf } from './produce.ts'
 import { removePipeline } from './remove.ts'
 import { failedStatus, type Status, statusOf } from './status.ts'
 import { keepTrying, type Trying } from './trying.ts'
@@ -22,6 +23,8 @@ export interface Hub extends AsyncDisposable {
   numbers(): Promise<ShownNumbers>
   search(pipeline: string, words: string, limit: number): Promise<SearchResult>
   deadLetters(pipeline: string): Promise<readonly DeadLetter[]>
+  /** Rows for a topic that people write. Answers with how many are durable now; throws `UnknownTopic`, `UnknownType`, `BadRecord`. */
+  produce(topic: string, request: ProduceRequest): Promise<number>
   /** Answers with what was dropped, for people. */
   remove(pipeline: string): Promise<readonly string[]>
 }
@@ -73,6 +76,13 @@ export function openHub(parts: HubParts): LocalHub {
     async deadLetters(pipeline) {
       const running = state.running.get(pipeline)
       return running ? readDeadLetters(running.dead) : readDeadLettersOf(parts, pipeline)
+    },
+    async produce(topic, request) {
+      const started = [...state.running.values()].map(one => one.definition)
+      const others = [...state.trying.values()].map(one => one.definition)
+      const target = targetOf([...started, ...others], topic)
+      const producer = state.running.get(target.definition.name)?.producer ?? null
+      return produceInto(target, producer, request, parts.clock)
     },
     async remove(pipeline) {
       const definition = definitionOf(state, pipeline)

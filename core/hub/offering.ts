@@ -5,12 +5,14 @@
  */
 import type { Clock } from '../connector.ts'
 import { asConnectorError, ConnectorError } from '../errors.ts'
+import type { TopicEnds } from '../log/log.ts'
 import { tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Offer, TaskQueue } from '../queue/queue.ts'
 import type { Json } from '../record.ts'
 import type { PipelineLogs } from './logs.ts'
 import type { HubParts } from './pipeline.ts'
+import type { Producer } from './producer.ts'
 import { forgetPipeline } from './remove.ts'
 import type { Trying } from './trying.ts'
 
@@ -22,6 +24,10 @@ export interface Known {
   isChecked: boolean
   error: ConnectorError | null
   logs: Promise<PipelineLogs> | null
+  /** Of topics that people write; null: not checked yet, or a source is read. */
+  producer: Producer | null
+  /** What the log of such topics held when it was first looked at: the sinks must pass it. */
+  target: readonly TopicEnds[] | null
   deadLetters: number
   countedMs: number
   /** What stood in the queue when the file was given; null: nothing. Unknown until the first look. */
@@ -84,7 +90,7 @@ function offersOf(state: Offering, { definition }: Known): readonly Offer[] {
   const data = state.dataOf(definition)
   const { source, sinks } = tasksOf(definition)
   return [
-    { task: source, kind: 'source', data },
+    ...(source === null ? [] : [{ task: source, kind: 'source', data } as const]),
     ...sinks.map((sink): Offer => ({ task: sink.name, kind: 'sink', data })),
   ]
 }
@@ -106,10 +112,12 @@ async function heedMarks(state: Offering): Promise<void> {
   }
 }
 
-async function letGo({ known, gone }: Offering, { definition, trying, logs }: Known): Promise<void> {
+async function letGo({ known, gone }: Offering, one: Known): Promise<void> {
+  const { definition, trying, logs } = one
   known.delete(definition.name)
   gone.set(definition.name, definition)
   await trying?.end()
+  await one.producer?.[Symbol.asyncDispose]() // only now: while it was tried there may have been none
   await closeLogs(logs)
 }
 

@@ -6,7 +6,7 @@ import { setMaxListeners } from 'node:events'
 import type { Clock, Log } from '../connector.ts'
 import type { ChangeLog, EntryLog, LogOffset, TopicEnds } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
-import { tasksOf } from '../pipeline/plan.ts'
+import { isWritten, tasksOf, writerTask } from '../pipeline/plan.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
 import { type Detached, detachedTasks } from '../queue/detached.ts'
 import { localQueue } from '../queue/local.ts'
@@ -15,6 +15,7 @@ import { readDeadLetters } from '../worker/dead-letters.ts'
 import { startTask, type Task } from '../worker/task.ts'
 import type { DataDirectory } from './directory.ts'
 import type { Logs, PipelineLogs } from './logs.ts'
+import { openProducer, type Producer } from './producer.ts'
 import { openSink, openSource, type TaskParts } from './tasks.ts'
 
 export interface HubParts {
@@ -30,7 +31,10 @@ export interface RunningPipeline extends AsyncDisposable {
   readonly definition: ParsedPipeline
   readonly log: ChangeLog
   readonly dead: EntryLog
+  /** Of topics that people write: of what they brought here. */
   readonly source: Task
+  /** null: a source is read. */
+  readonly producer: Producer | null
   readonly sinks: readonly { readonly sink: ParsedSink; readonly partition: number; readonly task: Task }[]
   /** Last position that a sink task let go. */
   position(task: string): LogOffset | null
@@ -38,7 +42,10 @@ export interface RunningPipeline extends AsyncDisposable {
   isDetached(task: string): boolean
   /** Dead letters now; counted once from disk, then as they come. */
   deadCount(): number
-  /** Resolves when the source said that it caught up and every sink has passed what the log held then. */
+  /**
+   * Resolves when the source said that it caught up and every sink has passed what the log held then. Of topics that people write: what
+   * it held at the start.
+   */
   readonly caughtUp: Promise<void>
   isCaughtUp(): boolean
 }
@@ -90,7 +97,10 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     dead,
   }
   setMaxListeners(0, running.stop.signal) // every task listens to it
-  const source = startSource(running)
+  const producer = isWritten(definition)
+    ? openProducer({ ...running, logs: async () => logs, failed: async () => {} })
+    : null
+  const source = producer?.task ?? startSource(running)
   const sinks = definition.sinks.flatMap(sink =>
     Array.from({ length: definition.log.partitions }, (_, partition) => ({
       sink,
@@ -99,11 +109,13 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     })),
   )
   const retention = retainNowAndThen(running)
+  if (producer) void aim(running)
   return {
     definition,
     log: changeLog,
     dead: deadLog,
     source,
+    producer,
     sinks,
     position: task => running.positions.get(task) ?? null,
     isDetached: detached.has,
@@ -112,7 +124,8 @@ export async function startPipeline(definition: ParsedPipeline, parts: HubParts)
     isCaughtUp: () => running.caughtUp,
     async [Symbol.asyncDispose]() {
       running.stop.abort()
-      await Promise.all([source, ...sinks.map(one => one.task)].map(task => task.done))
+      const tasks = [source, ...sinks.map(one => one.task)].map(task => task.done)
+      await Promise.all([...tasks, producer?.[Symbol.asyncDispose]()])
       await retention
       await logs[Symbol.asyncDispose]()
     },
@@ -161,7 +174,7 @@ const taskOptions = (running: Running, name: string) => {
 function startSource(running: Running): Task {
   const { definition } = running
   return startTask<ChangeRecord>({
-    ...taskOptions(running, `${definition.name}/source`),
+    ...taskOptions(running, writerTask(definition)),
     open: context => openSource(running.parts, context),
     seen: batch => {
       if (batch.caughtUp) void aim(running)

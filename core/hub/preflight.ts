@@ -7,6 +7,8 @@ import { ConnectorError, POLICY } from '../errors.ts'
 import {
   type Fingerprint,
   fingerprintOf,
+  isWritten,
+  joined,
   refuseChanged,
   refuseUnsafe,
   tablesAt,
@@ -56,21 +58,37 @@ export function followed(definition: ParsedPipeline, state: StateFile): ParsedPi
   return { ...definition, sinks: definition.sinks.filter(sink => tasks.some(task => task.sink === sink)) }
 }
 
+/** Of all that `planAll` looks at what asks no sink. */
+async function planSource(
+  definition: ParsedPipeline,
+  context: Context,
+  state: StateFile | null,
+): Promise<{ readonly plan: SourcePlan; readonly made: boolean }> {
+  const { source, name } = definition
+  const plan = await (source.connector as Source).plan(source.config as never, context)
+  const tables = plan.tables.map(one => one.table)
+  refuseUnsafe(definition, tables)
+  const made = state && madeAs(state, name)
+  const now = fingerprintOf(definition, tables)
+  if (made && isWritten(definition)) refuseChanged(name, joined(made, now), joined(now, made))
+  else if (made) refuseChanged(name, made, now)
+  return { plan, made: made !== null }
+}
+
+function madeAs(state: StateFile, pipeline: string): Fingerprint | null {
+  const row = state.prepare('SELECT fingerprint FROM pipelines WHERE name = ?').get(pipeline)
+  return row === undefined ? null : (JSON.parse((row as { fingerprint: string }).fingerprint) as Fingerprint)
+}
+
 /** What would be made and read; refuses what cannot be right, and what differs from what the pipeline was made as. */
 export async function planAll(
   definition: ParsedPipeline,
   context: Context,
   state: StateFile | null,
 ): Promise<PipelinePlan> {
-  const { source, name, sinks } = definition
-  const plan = await (source.connector as Source).plan(source.config as never, context)
+  const { sinks } = definition
+  const { plan, made } = await planSource(definition, context, state)
   const tables = plan.tables.map(one => one.table)
-  refuseUnsafe(definition, tables)
-  const made = state?.prepare('SELECT fingerprint FROM pipelines WHERE name = ?').get(name) as
-    | { fingerprint: string }
-    | undefined
-  if (made)
-    refuseChanged(name, JSON.parse(made.fingerprint) as Fingerprint, fingerprintOf(definition, tables))
   const targets = new Map<string, readonly SinkTarget[]>()
   for (const sink of sinks) {
     const { connector, config } = sink
@@ -88,25 +106,25 @@ export async function planAll(
   return { ...plan, targets }
 }
 
-export const isMade = (state: StateFile, pipeline: string): boolean =>
-  state.prepare('SELECT 1 FROM pipelines WHERE name = ?').get(pipeline) !== undefined
+export const isMade = (state: StateFile, pipeline: string): boolean => madeAs(state, pipeline) !== null
 
-/** Notes what the pipeline is made as, the first time it starts. */
+/** Notes what the pipeline is made as, the first time it starts; and which topics it was given later to be written. */
 export function recordMade(
   definition: ParsedPipeline,
   plan: SourcePlan,
   state: StateFile,
   nowMs: number,
 ): void {
-  const fingerprint = JSON.stringify(
-    fingerprintOf(
-      definition,
-      plan.tables.map(one => one.table),
-    ),
-  )
+  const { name } = definition
+  const tables = plan.tables.map(one => one.table)
+  const made = madeAs(state, name)
+  const now = fingerprintOf(definition, tables)
+  if (made && !isWritten(definition)) return
   state
-    .prepare('INSERT OR IGNORE INTO pipelines (name, fingerprint, made_ms) VALUES (?, ?, ?)')
-    .run(definition.name, fingerprint, Math.floor(nowMs))
+    .prepare(
+      'INSERT INTO pipelines (name, fingerprint, made_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint',
+    )
+    .run(name, JSON.stringify(made ? joined(now, made) : now), Math.floor(nowMs))
 }
 
 export interface AdmitParts {
@@ -132,5 +150,15 @@ export async function admit(
   if (!isRead) await checkAll(followed(definition, state), context, wasMade)
   const plan = early ?? (await planAll(definition, context, state))
   signal.throwIfAborted() // who ended it may have taken away what it was made as
+  recordMade(definition, plan, state, clock.nowUs() / 1000)
+}
+
+/** The same for whoever only writes into the pipeline's log: what reads it need not be there. */
+export async function admitWriter(
+  definition: ParsedPipeline,
+  { clock, log, directory: { state } }: AdmitParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const { plan } = await planSource(definition, lookingContext(clock, log, definition.name, signal), state)
   recordMade(definition, plan, state, clock.nowUs() / 1000)
 }

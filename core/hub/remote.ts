@@ -5,7 +5,7 @@
 import type { Clock } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import type { TopicEnds } from '../log/log.ts'
-import { tasksOf } from '../pipeline/plan.ts'
+import { isWritten, tasksOf, writerTask } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { Offered } from '../queue/queue.ts'
 import { readDeadLetters } from '../worker/dead-letters.ts'
@@ -14,9 +14,18 @@ import type { PipelineLogs } from './logs.ts'
 import { closeLogs, type Known, type Offering, offerAgain, type RemoteParts, withdraw } from './offering.ts'
 import { RETAIN_EVERY_MS } from './pipeline.ts'
 import { admit } from './preflight.ts'
+import { ownProducer, produceInto, targetOf } from './produce.ts'
 import { removePipeline } from './remove.ts'
 import { readReport } from './reports.ts'
-import { failedStatus, lagOf, lagSeconds, type PipelineStatus, type TaskStatus, worstOf } from './status.ts'
+import {
+  failedStatus,
+  lagOf,
+  lagSeconds,
+  taskStatus as ownStatus,
+  type PipelineStatus,
+  type TaskStatus,
+  worstOf,
+} from './status.ts'
 import { keepTrying } from './trying.ts'
 
 /** Dead letters are read to be counted: not at each look. */
@@ -37,10 +46,31 @@ export function openRemoteHub(parts: RemoteParts): Hub {
     async numbers() {
       const pipelines = await pipelinesOf(state)
       const tasks = pipelines.flatMap(one => one.tasks)
-      return { pipelines, tasks: tasks.map(task => ({ ...task, metrics: {}, histograms: {} })) }
+      const own = new Map(
+        [...state.known.values()].flatMap(({ producer }) =>
+          producer ? [[producer.task.name, producer.task.metrics]] : [],
+        ),
+      )
+      return {
+        pipelines,
+        tasks: tasks.map(task => ({
+          ...task,
+          metrics: own.get(task.name)?.all() ?? {},
+          histograms: own.get(task.name)?.histograms() ?? {},
+        })),
+      }
     },
     search: (pipeline, words, limit) => search(definitionOf(state, pipeline), words, limit),
     deadLetters: pipeline => readDeadLettersOf(parts, definitionOf(state, pipeline).name),
+    async produce(topic, request) {
+      const known = [...state.known.values()]
+      const target = targetOf(
+        known.map(one => one.definition),
+        topic,
+      )
+      const { producer = null } = state.known.get(target.definition.name) ?? {}
+      return produceInto(target, producer, request, parts.clock)
+    },
     async remove(pipeline) {
       const definition = state.gone.get(pipeline) ?? definitionOf(state, pipeline) // said again, maybe
       await withdraw(state, definition)
@@ -50,7 +80,10 @@ export function openRemoteHub(parts: RemoteParts): Hub {
       state.stop.abort()
       const known = [...state.known.values()]
       await Promise.all([working, ...known.map(one => one.trying?.end())])
-      for (const { logs } of known) await closeLogs(logs)
+      for (const { logs, producer } of known) {
+        await producer?.[Symbol.asyncDispose]()
+        await closeLogs(logs)
+      }
     },
   }
 }
@@ -74,6 +107,8 @@ function add(state: Offering, definition: ParsedPipeline): void {
     isChecked: false,
     error: null,
     logs: null,
+    producer: null,
+    target: null,
     deadLetters: 0,
     countedMs: 0,
     mark: undefined,
@@ -85,6 +120,7 @@ function add(state: Offering, definition: ParsedPipeline): void {
     async attempt(signal) {
       await admit(definition, state, signal, await isRead(state, definition))
       known.error = null
+      if (isWritten(definition)) known.producer = ownProducer({ ...state, definition })
       known.isChecked = true
     },
     failed(error) {
@@ -95,7 +131,7 @@ function add(state: Offering, definition: ParsedPipeline): void {
 
 async function isRead({ queue }: Offering, definition: ParsedPipeline): Promise<boolean> {
   const { source } = tasksOf(definition)
-  return (await queue.list()).some(one => one.task === source && one.state === 'held')
+  return source !== null && (await queue.list()).some(one => one.task === source && one.state === 'held')
 }
 
 /** Opened at the first look, and then kept. */
@@ -143,7 +179,9 @@ async function endsOf(state: Offering, known: Known): Promise<readonly TopicEnds
       known.countedMs = state.clock.monotonicMs()
       known.deadLetters = (await readDeadLetters(dead)).length
     }
-    return await changes.ends()
+    const ends = await changes.ends()
+    if (known.producer) known.target ??= ends
+    return ends
   } catch {
     forget(known, opening)
     return []
@@ -163,7 +201,7 @@ async function statusOf(
   const { source, sinks } = tasksOf(definition)
   const byTask = new Map(offered.map(one => [one.task, one]))
   const reportOf = (task: string) => readReport(byTask.get(task)?.report ?? null)
-  const target = reportOf(source)?.target ?? null
+  const target = source === null ? known.target : (reportOf(source)?.target ?? null)
   const isCaughtUp =
     target !== null &&
     sinks.every(({ name, partition }) =>
@@ -172,7 +210,9 @@ async function statusOf(
       ),
     )
   const tasks = [
-    taskStatus(source, byTask.get(source), 0, state.clock),
+    known.producer
+      ? ownStatus(known.producer.task, false, 0, state.clock.nowUs() / 1000)
+      : taskStatus(writerTask(definition), source ? byTask.get(source) : undefined, 0, state.clock),
     ...sinks.map(({ name, partition }) =>
       taskStatus(
         name,

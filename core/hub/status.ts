@@ -49,7 +49,8 @@ export function lagOf(ends: readonly TopicEnds[], position: LogOffset | null, pa
 export const lagSeconds = (lagRecords: number, lastMs: number, nowMs: number): number =>
   lagRecords > 0 && lastMs > 0 ? Math.max(0, Math.round((nowMs - lastMs) / 100) / 10) : 0
 
-function taskStatus(task: Task, isDetached: boolean, lagRecords: number, nowMs: number): TaskStatus {
+/** Of one that runs in this process. */
+export function taskStatus(task: Task, isDetached: boolean, lagRecords: number, nowMs: number): TaskStatus {
   const error = isDetached ? detachedError(task.name) : task.error()
   const lastMs = task.metrics.get('last_commit_ms')
   return {

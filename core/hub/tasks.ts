@@ -33,11 +33,19 @@ const NO_PROGRESS: Progress = {
   save: async () => {},
 }
 
-export async function openSource(parts: TaskParts, context: Context): Promise<Opened<ChangeRecord>> {
+export type WriterParts = Pick<TaskParts, 'definition' | 'logs'>
+
+/** The log's one writer (V1), behind what must never touch the disk. */
+export async function openWriter(parts: WriterParts, context: Context): Promise<Writer<ChangeRecord>> {
   const { definition, logs } = parts
-  const { connector, config, transforms } = definition.source
+  const { transforms } = definition.source
   const inner = await logs.changes.writer(context, await floorOf(parts, context))
-  const writer = transforms.length > 0 ? transformed<ChangeRecord>(inner, transforms) : inner
+  return transforms.length > 0 ? transformed<ChangeRecord>(inner, transforms) : inner
+}
+
+export async function openSource(parts: TaskParts, context: Context): Promise<Opened<ChangeRecord>> {
+  const { connector, config } = parts.definition.source
+  const writer = await openWriter(parts, context)
   return withReader(writer, async () => {
     const from = await resumeAt(writer, NO_PROGRESS)
     const reader = await (connector as Source).open(config as never, from, context)
@@ -46,7 +54,7 @@ export async function openSource(parts: TaskParts, context: Context): Promise<Op
 }
 
 /** Without a stored number the first is above whatever a keyed sink of the pipeline holds (V3). Asked only of a new log. */
-async function floorOf({ definition, logs }: TaskParts, context: Context): Promise<number> {
+async function floorOf({ definition, logs }: WriterParts, context: Context): Promise<number> {
   if ((await logs.changes.ends()).length > 0) return 0
   let floor = 0
   for (const { connector, config } of definition.sinks) {

@@ -3,7 +3,7 @@
  * what an existing pipeline may not change. Pure: who asks the source for its tables is not here.
  */
 
-import type { Sink, TableAtSink } from '../connector.ts'
+import type { Sink, Source, TableAtSink } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { topicOf } from '../log/log.ts'
 import type { Table } from '../record.ts'
@@ -21,21 +21,32 @@ export interface SinkTask {
 }
 
 export interface Tasks {
-  readonly source: string
+  /** null: none, for people write the topics themselves. */
+  readonly source: string | null
   readonly sinks: readonly SinkTask[]
 }
 
+/** Whose name the log's one writer bears, whoever it is. */
+export const writerTask = ({ name }: ParsedPipeline): string => `${name}/source`
+
+/** Its topics are written by people, and read from nowhere. */
+export const isWritten = ({ source }: ParsedPipeline): boolean =>
+  (source.connector as Source).topics !== undefined
+
 /** One for the source, one for each sink and partition. */
-export const tasksOf = ({ name, sinks, log }: ParsedPipeline): Tasks => ({
-  source: `${name}/source`,
-  sinks: sinks.flatMap(sink =>
+export const tasksOf = (pipeline: ParsedPipeline): Tasks => ({
+  source: isWritten(pipeline) ? null : writerTask(pipeline),
+  sinks: sinkTasks(pipeline),
+})
+
+const sinkTasks = ({ name, sinks, log }: ParsedPipeline): readonly SinkTask[] =>
+  sinks.flatMap(sink =>
     Array.from({ length: log.partitions }, (_, partition) => ({
       name: `${name}/${sink.name}/${partition}`,
       sink,
       partition,
     })),
-  ),
-})
+  )
 
 const tableName = ({ schema, name }: Table): string => `${schema}.${name}`
 
@@ -236,6 +247,12 @@ export const fingerprintOf = ({ source, log }: ParsedPipeline, tables: readonly 
     .map(table => ({ name: tableName(table), key: table.key }))
     .sort((a, b) => (a.name < b.name ? -1 : 1)),
   partitions: log.partitions,
+})
+
+/** With the tables that only the other has: topics that people write may come and go, and still each keeps its key. */
+export const joined = (one: Fingerprint, other: Fingerprint): Fingerprint => ({
+  ...one,
+  tables: [...one.tables, ...other.tables.filter(({ name }) => !one.tables.some(own => own.name === name))],
 })
 
 /** What differs, in words; empty: nothing. */

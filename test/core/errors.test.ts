@@ -12,6 +12,13 @@ describe('errors', () => {
     expect(new other.Fenced('late', 7)).toBeInstanceOf(Fenced)
   })
 
+  it('of a further class are known as that one only', () => {
+    class Special extends ConnectorError {}
+    expect(new Special('data', 'no')).toBeInstanceOf(ConnectorError)
+    expect(new Special('data', 'no')).toBeInstanceOf(Special)
+    expect(new ConnectorError('data', 'no')).not.toBeInstanceOf(Special)
+  })
+
   it('are not taken for each other, nor anything else for them', () => {
     expect(new other.Fenced('late')).not.toBeInstanceOf(ConnectorError)
     expect(new other.ConnectorError('data', 'no')).not.toBeInstanceOf(Fenced)

@@ -52,6 +52,14 @@ describe('names', () => {
     ])
   })
 
+  it('has no task of a source where people write the topics', () => {
+    const read = pipeline('sinks: [{ type: printer }]')
+    const connector = { ...read.source.connector, topics: () => [] }
+    const { source, sinks } = tasksOf({ ...read, source: { ...read.source, connector } })
+    expect(source).toBeNull()
+    expect(sinks.map(one => one.name)).toEqual(['a/printer/0'])
+  })
+
   it.each([
     [null, true],
     [['shop.products'], true],
