@@ -61,9 +61,12 @@ export async function look(given: LookOptions): Promise<Look> {
     if (ready.length > 2 * MOST_READY) {
       ready = ready.sort(done.compare).slice(0, MOST_READY)
       isCut = true
+      if (order === 'name') break // those to come are behind all of these
     }
   }
   ready.sort(done.compare)
+  // Once some were left out, those that came afterwards may be behind them.
+  if (isCut) ready = ready.slice(0, MOST_READY)
   return { ready, waiting, isCut, late, youngestMs }
 }
 
