@@ -42,7 +42,7 @@ describe.skipIf(missing !== null)(missing ?? 's3: source', () => {
       source: s3Source,
       place: { ...placeOf(server, bucket), prefix, ...over },
       write: async (name, bytes) =>
-        void (await client.send(new PutObjectCommand({ ...at(name), Body: bytes }))),
+        void (await client.send(new PutObjectCommand({ ...at(name), Body: Buffer.from(bytes as string) }))),
       remove: async name => void (await client.send(new DeleteObjectCommand(at(name)))),
       async [Symbol.asyncDispose]() {
         client.destroy()
