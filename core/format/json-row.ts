@@ -1,6 +1,15 @@
 /** Objects of JSON that came from outside as rows: their members as columns, without a digit lost; shapes that are shared. */
 import type { Column, Table } from '../record.ts'
-import { type Row, splitRow } from '../row.ts'
+import { type Row, splitRow, valueEnd } from '../row.ts'
+
+/** Names of the last object of which none came twice: the next one's are mostly the same. */
+let single: readonly string[] = []
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
 
 /** Names and raw JSON texts of an object's members; null: it is no JSON object. Of a name that comes twice the last counts. */
 export function objectRow(text: string): Row | null {
@@ -11,7 +20,9 @@ export function objectRow(text: string): Row | null {
     return null
   }
   const row = splitRow(compact(text))
+  if (isSame(row.names, single)) return row
   const last = new Map(row.names.map((name, i) => [name, row.values[i]!]))
+  if (last.size === row.names.length) single = row.names
   return last.size === row.names.length ? row : { names: [...last.keys()], values: [...last.values()] }
 }
 
@@ -23,13 +34,19 @@ export function objectMembers(text: string): [name: string, raw: string][] | nul
 
 /** Space between tokens stands beside one of these, or at an end. */
 const MAY_HOLD_SPACE = /\s[[\]{}:,]|[[\]{}:,]\s|^\s|\s$/
-const STRING_OR_SPACE = /"(?:[^"\\]|\\.)*"|\s+/g
 
-/** Valid JSON without the spaces between its tokens, everything else as it stood. */
-const compact = (text: string): string =>
-  MAY_HOLD_SPACE.test(text)
-    ? text.replace(STRING_OR_SPACE, token => (token.startsWith('"') ? token : ''))
-    : text
+/** Valid JSON without the spaces between its tokens, everything else as it stood. Not by one pattern: its stack would limit the length of texts. */
+function compact(text: string): string {
+  if (!MAY_HOLD_SPACE.test(text)) return text
+  let out = ''
+  let at = 0
+  for (let open = text.indexOf('"'); open >= 0; open = text.indexOf('"', at)) {
+    const end = valueEnd(text, open)
+    out += text.slice(at, open).replace(/\s+/g, '') + text.slice(open, end)
+    at = end
+  }
+  return out + text.slice(at).replace(/\s+/g, '')
+}
 
 /** A name of `Column.type` that fits a raw JSON text. */
 export function jsonType(raw: string): string {

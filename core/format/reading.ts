@@ -42,18 +42,26 @@ const RANGE_BYTES = 4 << 20
 /** Throws `config` for what cannot be read. */
 export async function* rowsOf(
   bytes: Bytes,
-  { format, compression, csv }: ReadOptions,
+  options: ReadOptions,
   from: ReadFrom,
 ): AsyncGenerator<readonly RowIn[]> {
-  if (format === 'parquet') return yield* parquetRows(bytes, from.line)
-  const canEnter = format === 'jsonl' && compression === 'none'
-  const enter = canEnter ? from : { line: 0, byte: 0 }
-  const text = opened(rangesOf(bytes, enter.byte), compression)
-  const rows = format === 'jsonl' ? jsonRows(text, enter, canEnter) : csvRows(text, csv)
-  for await (const some of rows) {
+  for await (const some of rowsIn(bytes, options, from)) {
+    await new Promise(resolve => setImmediate(resolve)) // files take a while: leases are renewed meanwhile
     if (some.length === 0 || some.at(-1)!.line <= from.line) continue
     yield some[0]!.line > from.line ? some : some.filter(row => row.line > from.line)
   }
+}
+
+function rowsIn(
+  bytes: Bytes,
+  { format, compression, csv }: ReadOptions,
+  from: ReadFrom,
+): AsyncIterable<readonly RowIn[]> {
+  if (format === 'parquet') return parquetRows(bytes, from.line)
+  const canEnter = format === 'jsonl' && compression === 'none'
+  const enter = canEnter ? from : { line: 0, byte: 0 }
+  const text = opened(rangesOf(bytes, enter.byte), compression)
+  return format === 'jsonl' ? jsonRows(text, enter, canEnter) : csvRows(text, csv)
 }
 
 /** The next is on its way while one is used. */

@@ -341,7 +341,7 @@ export function objectSourceCases(open: () => Promise<ObjectPlace>): void {
       ['a list for an object', 'a.jsonl', '{"id":0}\n{"id":1}\n[1]\n', /line 3 is no JSON object/],
       ['no UTF-8', 'a.jsonl', Buffer.from([0x7b, 0xff, 0x7d]), /not UTF-8/],
       ['too many values', 'a.csv', 'id\n0\n1\n2,3\n', /a\.csv of .*: line 4 has 2 values/],
-      ['a broken quote', 'a.csv', 'id,t\n0,a\n1,b\n2,"x"y\n', /line 4 is no CSV/],
+      ['a broken quote', 'a.csv', 'id,t\n0,a\n1,b\n2,"x"y\n', /line 4 has more behind the closing quote/],
       ['a column twice', 'a.csv', 'id,id\n0,1\n', /column id twice/],
       ['no gzip', 'a.jsonl.gz', '{"id":0}', /no whole file of gzip/],
       ['no Parquet', 'a.parquet', 'PAR1 and nothing else of it PAR1', /cannot be read as Parquet/],
