@@ -19,7 +19,7 @@ interface State {
   count: number
 }
 
-const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
+export const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
 export function fileError(error: unknown, what: string): Error {
   if (error instanceof ConnectorError) return error

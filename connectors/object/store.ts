@@ -43,3 +43,26 @@ export interface StoreParts<C> {
   /** For `plan`. */
   describe(config: C): { readonly [name: string]: Json }
 }
+
+/** An object as a listing shows it. */
+export interface Found {
+  /** Below the prefix. */
+  readonly name: string
+  readonly size: number
+  /** When it came or was changed, ms since 1970, by the store's clock. */
+  readonly modifiedMs: number
+  /** Another one when it is written anew. */
+  readonly version: string
+}
+
+/** What the object sources need of a store. */
+export interface ReadableStore extends AsyncDisposable {
+  /** For messages: "s3://bucket/prefix". */
+  readonly name: string
+  /** All below the prefix in the order of their names (by their UTF-8 bytes), some at a time. */
+  list(): AsyncIterable<readonly Found[]>
+  /** null: there is none. */
+  look(name: string): Promise<Found | null>
+  /** null: what stands there is no more the one that was found. */
+  range(object: Found, from: number, length: number): Promise<Buffer | null>
+}

@@ -1,13 +1,7 @@
 /** The options of a bucket. */
 import { z } from 'zod'
 
-export const place = {
-  bucket: z.string().min(1).meta({ title: 'Bucket', description: 'Where objects go. It must be there.' }),
-  prefix: z
-    .string()
-    .regex(/^(?!\/)(?!.*\/$).*$/s, 'must not begin or end with /')
-    .default('')
-    .meta({ title: 'Prefix', description: 'Before the names of all objects, as lake/shop.' }),
+const access = {
   region: z.string().min(1).optional().meta({
     title: 'Region',
     description: 'As eu-north-1. Default: that of the environment, or us-east-1 with an `endpoint`.',
@@ -38,6 +32,31 @@ export const place = {
     .min(1)
     .optional()
     .meta({ title: 'Session token', description: 'Of temporary keys.', secret: true }),
+} as const
+
+const requests = {
+  timeout_ms: z.int().min(100).max(280_000).default(10_000).meta({
+    title: 'Timeout',
+    description: 'Of one request that gets no answer.',
+  }),
+  attempts: z.int().min(1).max(10).default(3).meta({
+    title: 'Attempts',
+    description: 'Of one request, before the task is begun again.',
+  }),
+  checksums: z.boolean().default(true).meta({
+    title: 'Checksums',
+    description: 'CRC32 beside what is sent. Off for stores that do not know it.',
+  }),
+} as const
+
+export const place = {
+  bucket: z.string().min(1).meta({ title: 'Bucket', description: 'Where objects go. It must be there.' }),
+  prefix: z
+    .string()
+    .regex(/^(?!\/)(?!.*\/$).*$/s, 'must not begin or end with /')
+    .default('')
+    .meta({ title: 'Prefix', description: 'Before the names of all objects, as lake/shop.' }),
+  ...access,
   storage_class: z.string().min(1).optional().meta({
     title: 'Storage class',
     description: 'Of the objects, as STANDARD_IA or INTELLIGENT_TIERING.',
@@ -62,24 +81,38 @@ export const place = {
     title: 'Requests in flight',
     description: 'Objects that a task writes at the same time.',
   }),
-  timeout_ms: z.int().min(100).max(280_000).default(10_000).meta({
-    title: 'Timeout',
-    description: 'Of one request that gets no answer.',
-  }),
-  attempts: z.int().min(1).max(10).default(3).meta({
-    title: 'Attempts',
-    description: 'Of one request, before the task is begun again.',
-  }),
-  checksums: z.boolean().default(true).meta({
-    title: 'Checksums',
-    description: 'CRC32 beside what is sent. Off for stores that do not know it.',
-  }),
+  ...requests,
 } as const
 
 const schema = z.strictObject(place)
 export type S3Config = z.output<typeof schema>
 
-export const prefixOf = ({ prefix }: S3Config): string => (prefix === '' ? '' : `${prefix}/`)
+export const sourcePlace = {
+  bucket: z.string().min(1).meta({ title: 'Bucket', description: 'Where objects are.' }),
+  prefix: place.prefix.meta({
+    title: 'Prefix',
+    description: 'A folder, as lake/shop: only what is below it is read. Default: the whole bucket.',
+  }),
+  ...access,
+  timeout_ms: requests.timeout_ms.meta({
+    title: 'Timeout',
+    description: 'Of one request that gets no answer, or no more of it.',
+  }),
+  attempts: requests.attempts,
+  checksums: requests.checksums.meta({
+    title: 'Checksums',
+    description: 'Whether what is sent has a CRC32. Off for stores that do not know it.',
+  }),
+} as const
+const sourceSchema = z.strictObject(sourcePlace)
+export type S3SourceConfig = z.output<typeof sourceSchema>
 
-export const nameOf = ({ bucket, prefix }: S3Config): string =>
+interface Place {
+  readonly bucket: string
+  readonly prefix: string
+}
+
+export const prefixOf = ({ prefix }: Place): string => (prefix === '' ? '' : `${prefix}/`)
+
+export const nameOf = ({ bucket, prefix }: Place): string =>
   `s3://${bucket}${prefix === '' ? '' : `/${prefix}`}`

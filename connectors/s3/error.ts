@@ -20,6 +20,11 @@ export function s3Error(error: unknown, what: string): Error {
   const told = `${what}: ${name === 'Error' || name === '' ? '' : `${name}: `}${message}${status ? ` (${status})` : ''}`
   const as = (kind: ConnectorError['kind'], hint?: string) =>
     new ConnectorError(kind, told, { cause: error, ...(hint === undefined ? {} : { hint }) })
+  if (name === 'InvalidObjectState')
+    return as(
+      'config',
+      'The object is archived: restore it (aws s3api restore-object), or leave it out by `pattern`.',
+    )
   if (AUTH.test(name) || status === 401 || status === 403)
     return as(
       'auth',

@@ -4,7 +4,7 @@ import { ConnectorError } from '../../core/errors.ts'
 import { objectSink } from '../object/object-sink.ts'
 import { nameOf, place } from './config.ts'
 import { s3Error, statusOf } from './error.ts'
-import { connect, s3Store } from './store.ts'
+import { connect, refuseHalfKeys, s3Store } from './store.ts'
 
 export const s3 = objectSink({
   name: 's3',
@@ -29,10 +29,7 @@ export const s3 = objectSink({
     },
   ],
   async open(config, _, signal) {
-    if ((config.access_key_id === undefined) !== (config.secret_access_key === undefined))
-      throw new ConnectorError('config', 'access_key_id and secret_access_key go together', {
-        hint: "Give both, or none for what AWS's tools find in the environment.",
-      })
+    refuseHalfKeys(config)
     return s3Store(connect(config), config, signal)
   },
   nameOf: config => (config.endpoint === undefined ? nameOf(config) : `${config.endpoint} ${nameOf(config)}`),

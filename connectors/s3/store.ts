@@ -13,8 +13,9 @@ import {
   type S3ClientConfig,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
+import { ConnectorError } from '../../core/errors.ts'
 import type { Body, Mark, ObjectStore } from '../object/store.ts'
-import { nameOf, prefixOf, type S3Config } from './config.ts'
+import { nameOf, prefixOf, type S3Config, type S3SourceConfig } from './config.ts'
 import { s3Error, statusOf } from './error.ts'
 
 const MARK = 'millrace'
@@ -27,7 +28,14 @@ interface State {
   readonly signal: AbortSignal
 }
 
-export function connect(config: S3Config): S3Client {
+export function refuseHalfKeys({ access_key_id: id, secret_access_key: secret }: S3SourceConfig): void {
+  if ((id === undefined) === (secret === undefined)) return
+  throw new ConnectorError('config', 'access_key_id and secret_access_key go together', {
+    hint: "Give both, or none for what AWS's tools find in the environment.",
+  })
+}
+
+export function connect(config: S3SourceConfig & { readonly parallel: number }): S3Client {
   const { region, endpoint, path_style, access_key_id, secret_access_key, session_token } = config
   return new S3Client({
     region: region ?? (endpoint === undefined ? undefined : 'us-east-1'),

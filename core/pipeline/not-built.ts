@@ -10,7 +10,7 @@ export interface NotBuilt {
 }
 
 const STEP_KEYS = ['when', 'filter', 'set', 'route', 'cast', 'flatten', 'compute', 'lookup']
-const SOURCES = ['mysql', 'mariadb', 'mongodb', 's3', 'file', 'http']
+const SOURCES = ['mysql', 'mariadb', 'mongodb', 'http']
 const SINKS = ['http', 'mongodb']
 
 export const PIPELINE_NOT_BUILT: NotBuilt = {
