@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { ConnectorError } from '../../core/errors.ts'
+import { registrySchema } from '../../core/format/registry.ts'
 import { serializeOptions } from '../../core/format/serialize.ts'
 import { badTableTemplate } from '../../core/format/template.ts'
 import { type ClusterSettings, KAFKA_COMPRESSIONS, SASL_MECHANISMS } from '../../core/kafka/settings.ts'
@@ -116,23 +117,32 @@ export const sinkConfig = z
   })
 export type KafkaSinkConfig = z.output<typeof sinkConfig>
 
-export const sourceConfig = z.strictObject({
-  ...connection,
-  topics: z.array(z.string().min(1)).min(1).meta({
-    title: 'Topics',
-    description: 'By name. Each is a table of the schema `kafka`. All partitions are read.',
-  }),
-  format: z.enum(['json', 'text']).default('json').meta({
-    title: 'Format',
-    description:
-      'json: values are JSON objects, whose members are the columns; a value that is none, or no value, deletes the key. text: the columns are key, value, headers, partition and offset, as they stand.',
-  }),
-  key: z.array(z.string().min(1)).min(1).optional().meta({
-    title: 'Key',
-    description:
-      'Members of the value that make the key of a row. Default: the members of a key that is a JSON object, the key as text under `key`, or partition and offset where there is none.',
-  }),
-})
+export const sourceConfig = z
+  .strictObject({
+    ...connection,
+    topics: z.array(z.string().min(1)).min(1).meta({
+      title: 'Topics',
+      description: 'By name. Each is a table of the schema `kafka`. All partitions are read.',
+    }),
+    format: z.enum(['json', 'avro', 'protobuf', 'text']).default('json').meta({
+      title: 'Format',
+      description:
+        'json: values are JSON objects, whose members are the columns; a value that is none, or no value, deletes the key. avro, protobuf: values in the wire format of a schema registry, each read by the schema it was written with; keys in it, or text. text: the columns are key, value, headers, partition and offset, as they stand.',
+    }),
+    registry: registrySchema
+      .pick({ url: true, username: true, password: true })
+      .optional()
+      .meta({ title: 'Schema registry', description: 'For avro and protobuf, and needed there.' }),
+    key: z.array(z.string().min(1)).min(1).optional().meta({
+      title: 'Key',
+      description:
+        'Members of the value that make the key of a row. Default: the members of a key that is an object, the key as text under `key`, or partition and offset where there is none.',
+    }),
+  })
+  .superRefine(({ format, registry }, context) => {
+    if ((format === 'avro' || format === 'protobuf') && !registry)
+      context.addIssue({ code: 'custom', path: ['registry'], message: `is needed for format ${format}` })
+  })
 export type KafkaSourceConfig = z.output<typeof sourceConfig>
 
 const CLIENT_ID = 'millrace'

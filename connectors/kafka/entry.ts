@@ -1,6 +1,9 @@
 /** A record of a topic as a change of a row. */
 
+import { ConnectorError } from '../../core/errors.ts'
 import { jsonType, type Member, objectMembers, objectOf, tableShapes } from '../../core/format/json-row.ts'
+import { type RegisteredReader, type RegisteredRow, registeredReader } from '../../core/format/registered.ts'
+import { registryOf, registrySchema } from '../../core/format/registry.ts'
 import type { KafkaMessage } from '../../core/kafka/client.ts'
 import type { ChangeRecord, Column } from '../../core/record.ts'
 import { quote } from '../../core/row.ts'
@@ -12,43 +15,112 @@ export interface Place {
   readonly nowMs: number
 }
 
-export function messageReader({
-  format,
-  key: wanted,
-}: KafkaSourceConfig): (message: KafkaMessage, place: Place) => ChangeRecord {
+export interface MessageReader {
+  /** To be called before `record`: what has to be asked for. */
+  prepare(messages: readonly KafkaMessage[]): Promise<void>
+  /** Throws `config` for what is not of the format: the source halts there. */
+  record(message: KafkaMessage, place: Place): ChangeRecord
+}
+
+/** A key or a row, with the types of its columns. */
+interface Part {
+  readonly members: readonly Member[]
+  readonly columns: readonly Column[]
+}
+
+export function messageReader(config: KafkaSourceConfig): MessageReader {
+  const { key: wanted, format, registry } = config
   const tableOf = tableShapes('kafka')
-  return (message, place) => {
-    const { topic, partition, nowMs } = place
-    const value = message.value?.toString() ?? null
-    const own = keyOf(message, place)
-    let row: readonly Member[] | null
-    let columns: readonly Column[]
-    if (format === 'text') {
-      row = textRow(message, place, own)
-      columns = row.map(([name, raw]) => ({ name, type: TEXT_TYPES[name] ?? jsonType(raw) }))
-    } else {
-      const members = value === null ? null : objectMembers(value)
-      row = members && [...own.filter(([name]) => !members.some(one => one[0] === name)), ...members]
-      columns = (row ?? own).map(([name, raw]) => ({ name, type: jsonType(raw) }))
-    }
-    const found = wanted?.map((name): Member => [name, row?.find(one => one[0] === name)?.[1] ?? 'null'])
-    // A tombstone of a row whose key is in its value tells only the record's own key.
-    const key = found?.every(([, raw]) => raw !== 'null') ? found : own
-    return {
-      op: row === null ? 'd' : 'u',
-      table: tableOf(
-        topic,
-        key.map(([name]) => name),
-        columns,
-      ),
-      key: objectOf(key),
-      before: null,
-      after: row && objectOf(row),
-      source: `{"connector":"kafka","schema":"kafka","table":${quote(topic)},"partition":${partition},"offset":${message.offset},"snapshot":false}`,
-      commitMs: Number(message.timestamp),
-      readMs: Math.floor(nowMs),
-      below: null,
-    }
+  const keys = registry && registeredReader(registryOf(registrySchema.parse(registry)), 'key')
+  const values = registry && registeredReader(registryOf(registrySchema.parse(registry)), 'value')
+  const partsOf = PARTS[format === 'protobuf' ? 'avro' : format](keys, values)
+  return {
+    async prepare(messages) {
+      await keys?.prepare(messages.map(one => one.key))
+      await values?.prepare(messages.map(one => one.value))
+    },
+    record(message, place) {
+      const { topic, partition, nowMs } = place
+      const { own, row } = named(message, place, () => partsOf(message, place))
+      const { columns } = row ?? own
+      const found = wanted?.map(
+        (name): Member => [name, row?.members.find(one => one[0] === name)?.[1] ?? 'null'],
+      )
+      // A tombstone of a row whose key is in its value tells only the record's own key.
+      const key = found?.every(([, raw]) => raw !== 'null') ? found : own.members
+      return {
+        op: row === null ? 'd' : 'u',
+        table: tableOf(
+          topic,
+          key.map(([name]) => name),
+          columns,
+        ),
+        key: objectOf(key),
+        before: null,
+        after: row && objectOf(row.members),
+        source: `{"connector":"kafka","schema":"kafka","table":${quote(topic)},"partition":${partition},"offset":${message.offset},"snapshot":false}`,
+        commitMs: Number(message.timestamp),
+        readMs: Math.floor(nowMs),
+        below: null,
+      }
+    },
+  }
+}
+
+/** It stops the source: a record that were passed over would be lost. */
+function named<T>({ offset }: KafkaMessage, { topic, partition }: Place, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (!(error instanceof ConnectorError)) throw error
+    throw new ConnectorError('config', `${topic}/${partition} offset ${offset}: ${error.message}`, {
+      hint:
+        error.hint ??
+        'Mend the producer, and read on in another pipeline behind it, or read the topic as text.',
+    })
+  }
+}
+
+type PartsOf = (message: KafkaMessage, place: Place) => { readonly own: Part; readonly row: Part | null }
+type Registered = RegisteredReader | undefined
+
+const PARTS: Readonly<Record<'json' | 'avro' | 'text', (keys: Registered, values: Registered) => PartsOf>> = {
+  text: () => (message, place) => {
+    const own = typedBy(keyOf(message, place))
+    const members = textRow(message, place, own.members)
+    const columns = members.map(([name, raw]) => ({ name, type: TEXT_TYPES[name] ?? jsonType(raw) }))
+    return { own, row: { members, columns } }
+  },
+  json: () => (message, place) => {
+    const own = typedBy(keyOf(message, place))
+    const members = message.value === null ? null : objectMembers(message.value.toString())
+    return { own, row: members && withKey(own, typedBy(members)) }
+  },
+  avro: (keys, values) => (message, place) => {
+    const own = (message.key && partOf(keys!.row(message.key))) ?? typedBy(keyOf(message, place))
+    if (message.value === null) return { own, row: null }
+    const row = partOf(values!.row(message.value))
+    if (row) return { own, row: withKey(own, row) }
+    throw new ConnectorError('data', 'the value does not begin with 0 and the id of a schema', {
+      hint: 'See `format`: json and text are without a schema registry.',
+    })
+  },
+}
+
+const typedBy = (members: readonly Member[]): Part => ({
+  members,
+  columns: members.map(([name, raw]) => ({ name, type: jsonType(raw) })),
+})
+
+const partOf = (row: RegisteredRow | null): Part | null =>
+  row && { members: row.members, columns: row.columns.map(({ name, type }) => ({ name, type })) }
+
+/** What the key has and the row has not stands in front. */
+function withKey(own: Part, row: Part): Part {
+  const isOwn = (name: string) => !row.members.some(one => one[0] === name)
+  return {
+    members: [...own.members.filter(([name]) => isOwn(name)), ...row.members],
+    columns: [...own.columns.filter(({ name }) => isOwn(name)), ...row.columns],
   }
 }
 

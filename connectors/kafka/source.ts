@@ -14,14 +14,14 @@ import {
 } from '../../core/connector.ts'
 import { ConnectorError } from '../../core/errors.ts'
 import { type Admins, openAdmins } from '../../core/kafka/admins.ts'
-import { type Kafka, kafkaClient } from '../../core/kafka/client.ts'
+import { type Kafka, type KafkaMessage, kafkaClient } from '../../core/kafka/client.ts'
 import type { ClusterSettings } from '../../core/kafka/settings.ts'
 import { type Fetched, openTail, type Tail } from '../../core/kafka/tail.ts'
 import { endsOfTopics } from '../../core/kafka/topics.ts'
 import type { TopicEnds } from '../../core/log/log.ts'
 import type { ChangeRecord } from '../../core/record.ts'
 import { type KafkaSourceConfig, settingsOf, sourceConfig } from './config.ts'
-import { messageReader } from './entry.ts'
+import { type MessageReader, messageReader, type Place } from './entry.ts'
 
 export const kafkaTopics = defineSource({
   name: 'kafka',
@@ -32,6 +32,15 @@ export const kafkaTopics = defineSource({
     {
       title: 'Keys and values as they stand, for a mirror',
       config: { brokers: ['kafka.edge.example.com:9092'], topics: ['readings', 'alarms'], format: 'text' },
+    },
+    {
+      title: 'Avro with a schema registry',
+      config: {
+        brokers: ['localhost:9092'],
+        topics: ['orders'],
+        format: 'avro',
+        registry: { url: 'http://localhost:8081' },
+      },
     },
   ],
   async check(config, context) {
@@ -137,6 +146,18 @@ interface Arrived {
   readonly fetched: Fetched | null
 }
 
+/** Up to the first that cannot be read: what stands before it is handed on. */
+function recordsOf(reader: MessageReader, messages: readonly KafkaMessage[], place: Place) {
+  const records: ChangeRecord[] = []
+  for (const message of messages)
+    try {
+      records.push(reader.record(message, place))
+    } catch (error) {
+      return { records, failed: { error, offset: Number(message.offset) } }
+    }
+  return { records, failed: null }
+}
+
 async function* batches(
   config: KafkaSourceConfig,
   tails: ReadonlyMap<number, Tail>,
@@ -145,7 +166,7 @@ async function* batches(
   context: Context,
 ): AsyncGenerator<Batch<ChangeRecord>> {
   const { signal, clock } = context
-  const toRecord = messageReader(config)
+  const reader = messageReader(config)
   const take = async (partition: number): Promise<Arrived> => ({
     partition,
     fetched: await tails.get(partition)!.take(signal),
@@ -165,11 +186,14 @@ async function* batches(
     waiting.set(partition, again)
     const { topic, messages } = fetched
     const nowMs = clock.nowUs() / 1000
-    const records = messages.map(message => toRecord(message, { topic, partition, nowMs }))
-    next.set(placeOf(topic, partition), fetched.next)
+    await reader.prepare(messages)
+    const { records, failed } = recordsOf(reader, messages, { topic, partition, nowMs })
+    next.set(placeOf(topic, partition), failed ? failed.offset : fetched.next)
     const caughtUp = isLevel()
+    if (failed && records.length === 0) throw failed.error
     if (records.length === 0 && caughtUp === isCaughtUp) continue
     isCaughtUp = caughtUp
     yield { records, offset: offset(), ...(caughtUp ? { caughtUp: true as const } : {}) }
+    if (failed) throw failed.error
   }
 }

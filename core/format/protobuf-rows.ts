@@ -62,6 +62,21 @@ export function protobufRows(text: string, name: string): DeclaredRows {
   }
 }
 
+/** The full name of a message by its place in the file, and inside others. Throws `config` where there is none. */
+export function messageAt(text: string, path: readonly number[]): string {
+  const { root } = protobuf.parse(text, { keepCase: true })
+  const typesIn = (space: protobuf.NamespaceBase) =>
+    space.nestedArray.filter(one => one instanceof protobuf.Type)
+  const { package: space } = protobuf.parse(text)
+  let found: protobuf.NamespaceBase = space === undefined ? root : (root.lookup(space) as protobuf.Namespace)
+  for (const place of path) {
+    const next: protobuf.Type | undefined = typesIn(found)[place]
+    if (!next) throw new ConnectorError('config', `the Protobuf schema has no message at ${path.join('.')}`)
+    found = next
+  }
+  return found.fullName.replace(/^\./, '')
+}
+
 const membersOfMessage = (columns: readonly ProtobufColumn[], message: unknown): Member[] =>
   columns.map(({ name, textOf, hasPresence, absent }): Member => {
     const value = (message as Record<string, unknown>)[name]

@@ -1,17 +1,19 @@
 /**
- * The log into a topic as JSON, Avro and Protobuf: the same rows by the same sink, into one broker; schemas from a real registry. What is
- * read beside it is bytes of the topic a row, as the broker stores them.
+ * The log into a topic as JSON, Avro and Protobuf: the same rows by the same sink, into one broker; schemas from a real registry. And these
+ * topics by the source into a log.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { kafka } from '../../connectors/kafka/sink.ts'
-import type { Sink } from '../../core/connector.ts'
+import { kafkaTopics } from '../../connectors/kafka/source.ts'
+import type { Batch, Sink } from '../../core/connector.ts'
+import { prefetched } from '../../core/flow.ts'
 import type { ChangeRecord, Table } from '../../core/record.ts'
 import { startKafka } from '../servers/kafka.ts'
 import { startRegistry } from '../servers/registry.ts'
 import { drained, limitLine, shareLine } from './drained.ts'
-import { filledLog } from './filled-log.ts'
+import { contextOf, filledLog, openIn, spend, type Took } from './filled-log.ts'
 
 const TYPED: Table = {
   schema: 'shop',
@@ -26,6 +28,27 @@ const TYPED: Table = {
   ],
 }
 const typed = (record: ChangeRecord): ChangeRecord => ({ ...record, table: TYPED })
+
+/** By the real source, pump and writer of the log. */
+async function readIntoLog(directory: string, records: number, options: object): Promise<Took> {
+  const log = await openIn(directory)
+  const stop = new AbortController()
+  const context = { ...contextOf(1), signal: stop.signal }
+  const took = await spend(async () => {
+    await using writer = await log.writer(context, 0)
+    await using reader = await kafkaTopics.open(kafkaTopics.config.parse(options), null, context)
+    let left = records
+    const seen = prefetched(reader as never) as unknown as AsyncIterable<Batch<ChangeRecord>>
+    for await (const batch of seen) {
+      await writer.write(batch)
+      left -= batch.records.length
+      if (left <= 0) break
+    }
+    stop.abort()
+  })
+  await log[Symbol.asyncDispose]()
+  return took
+}
 
 export async function formats(records: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-bench-'))
@@ -52,6 +75,19 @@ export async function formats(records: number): Promise<void> {
     limitLine('rows as JSON', json, records)
     for (const format of ['avro', 'protobuf'])
       shareLine(`rows as ${format}`, await into(format, format), json, records, 'JSON')
+    const from = (format: string) =>
+      readIntoLog(join(folder, `from-${format}`), records, {
+        brokers: cluster.bootstrap,
+        topics: [format],
+        format,
+        ...(format === 'json' ? {} : { registry: { url: registry.url } }),
+      })
+    await from('json')
+    rmSync(join(folder, 'from-json'), { recursive: true })
+    const read = await from('json')
+    limitLine('topic of JSON into the log', read, records)
+    for (const format of ['avro', 'protobuf'])
+      shareLine(`topic of ${format} into the log`, await from(format), read, records, 'JSON')
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

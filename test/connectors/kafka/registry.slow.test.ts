@@ -3,13 +3,14 @@ import avro from 'avsc'
 import protobuf from 'protobufjs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { kafka } from '../../../connectors/kafka/sink.ts'
+import { kafkaTopics } from '../../../connectors/kafka/source.ts'
 import type { ConnectorError } from '../../../core/errors.ts'
-import type { LogRecord, Table } from '../../../core/record.ts'
+import type { ChangeRecord, LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { batchOf, recordOf } from '../../conform/sink.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { missingForRegistry, type RegistryServer, startRegistry } from '../../servers/registry.ts'
-import { committed, openSink } from './reading.ts'
+import { clientOf, committed, openSink } from './reading.ts'
 
 const missing = missingForKafka() ?? missingForRegistry()
 describe.skipIf(missing !== null)(missing ?? 'kafka with a schema registry', () => {
@@ -216,5 +217,105 @@ describe.skipIf(missing !== null)(missing ?? 'kafka with a schema registry', () 
       kind: 'unavailable',
     })
     expect(kafka.delivery(kafka.config.parse({ brokers: ['b:1'] }))).toBe('exactly_once')
+  })
+
+  describe('source', () => {
+    const readAll = async (over: object, count: number) => {
+      const stop = new AbortController()
+      const config = kafkaTopics.config.parse({
+        brokers: cluster.bootstrap,
+        registry: { url: registry.url },
+        ...over,
+      })
+      const records: ChangeRecord[] = []
+      const reader = await kafkaTopics.open(config, null, testContext({ signal: stop.signal }))
+      try {
+        for await (const batch of reader) {
+          records.push(...batch.records)
+          if (records.length >= count) break
+        }
+      } finally {
+        stop.abort()
+        await reader[Symbol.asyncDispose]()
+      }
+      return records
+    }
+    const typesOf = ({ table }: ChangeRecord) =>
+      Object.fromEntries(table.columns.map(({ name, type }) => [name, type]))
+
+    it('Avro: rows of our own sink come back with every digit; a tombstone deletes', async () => {
+      const options = { topic: 'back-avro', view: 'row', format: 'avro' }
+      await write(options, [record({ version: 1 }), record({ version: 2, op: 'd', after: null })])
+      const [row, gone] = await readAll({ topics: ['back-avro'], format: 'avro' }, 2)
+      expect(row).toMatchObject({ op: 'u', key: '{"id":9223372036854775807}' })
+      expect(gone).toMatchObject({ op: 'd', key: '{"id":9223372036854775807}', after: null })
+      const { id, name, price, 'is sold': is_sold, photo, made_at, tags } = ROW
+      expect(row!.after).toBe(
+        rowText({ id, name, price, is_sold, photo, made_at, tags: JSON.stringify(tags) }),
+      )
+      expect(typesOf(row!)).toMatchObject({
+        id: 'int8',
+        is_sold: 'bool',
+        photo: 'bytea',
+        made_at: 'timestamptz',
+      })
+    })
+
+    it('Protobuf: rows of our own sink come back; keys that are no records, and messages inside others, are read', async () => {
+      await write({ topic: 'back-proto', view: 'row', format: 'protobuf' }, [record({ version: 1 })])
+      const [row] = await readAll({ topics: ['back-proto'], format: 'protobuf' }, 1)
+      expect(row).toMatchObject({ op: 'u', key: '{"id":9223372036854775807}' })
+      expect(JSON.parse(row!.after!)).toMatchObject({
+        name: 'schön',
+        price: '12345678901234567890.10',
+        is_sold: true,
+      })
+      expect(row!.after).toContain('"id":9223372036854775807')
+
+      const register = async (subject: string, schemaType: string, schema: string) => {
+        const answer = await fetch(`${registry.url}/subjects/${subject}/versions`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/vnd.schemaregistry.v1+json' },
+          body: JSON.stringify({ schema, schemaType }),
+        })
+        const head = Buffer.alloc(5)
+        head.writeInt32BE(((await answer.json()) as { id: number }).id, 1)
+        return head
+      }
+      const proto =
+        'syntax = "proto3"; package p; message A { message B { string x = 1; } } message C { int32 n = 1; }'
+      const ofProto = await register('mixed-value', 'PROTOBUF', proto)
+      const ofKey = await register('mixed-key', 'AVRO', '"string"')
+      const text = (value: string) => Buffer.concat([Buffer.from([2 * value.length]), Buffer.from(value)])
+      const admin = clientOf(cluster.bootstrap).admin()
+      await admin.connect()
+      await admin.createTopics({ topics: [{ topic: 'mixed', numPartitions: 1 }] })
+      await admin.disconnect()
+      const producer = clientOf(cluster.bootstrap).producer()
+      await producer.connect()
+      await producer.send({
+        topic: 'mixed',
+        messages: [
+          // A.B: two places, 0 and 0, as zigzag varints; field 1 of it "hi"
+          {
+            key: Buffer.concat([ofKey, text('k1')]),
+            value: Buffer.concat([ofProto, Buffer.from([4, 0, 0, 10, 2, 104, 105])]),
+          },
+          // C: one place, 1; field 1 of it 7
+          { key: 'k2', value: Buffer.concat([ofProto, Buffer.from([2, 2, 8, 7])]) },
+          { key: 'k3', value: 'not of a registry' },
+        ],
+      })
+      await producer.disconnect()
+      const records = await readAll({ topics: ['mixed'], format: 'protobuf' }, 2)
+      expect(records.map(({ key, after }) => [key, after])).toEqual([
+        ['{"key":"k1"}', '{"key":"k1","x":"hi"}'],
+        ['{"key":"k2"}', '{"key":"k2","n":7}'],
+      ])
+      await expect(readAll({ topics: ['mixed'], format: 'protobuf' }, 3)).rejects.toMatchObject({
+        kind: 'config',
+        message: expect.stringContaining('mixed/0 offset 2'),
+      })
+    })
   })
 })
