@@ -2,7 +2,7 @@
 
 import { ConnectorError } from '../../core/errors.ts'
 import { jsonType, type Member, objectMembers, objectOf, tableShapes } from '../../core/format/json-row.ts'
-import { type RegisteredReader, type RegisteredRow, registeredReader } from '../../core/format/registered.ts'
+import { type RegisteredReader, registeredReader } from '../../core/format/registered.ts'
 import { registryOf, registrySchema } from '../../core/format/registry.ts'
 import type { KafkaMessage } from '../../core/kafka/client.ts'
 import type { ChangeRecord, Column } from '../../core/record.ts'
@@ -97,9 +97,9 @@ const PARTS: Readonly<Record<'json' | 'avro' | 'text', (keys: Registered, values
     return { own, row: members && withKey(own, typedBy(members)) }
   },
   avro: (keys, values) => (message, place) => {
-    const own = (message.key && partOf(keys!.row(message.key))) ?? typedBy(keyOf(message, place))
+    const own = (message.key && keys!.row(message.key)) ?? typedBy(keyOf(message, place))
     if (message.value === null) return { own, row: null }
-    const row = partOf(values!.row(message.value))
+    const row = values!.row(message.value)
     if (row) return { own, row: withKey(own, row) }
     throw new ConnectorError('data', 'the value does not begin with 0 and the id of a schema', {
       hint: 'See `format`: json and text are without a schema registry.',
@@ -112,12 +112,10 @@ const typedBy = (members: readonly Member[]): Part => ({
   columns: members.map(([name, raw]) => ({ name, type: jsonType(raw) })),
 })
 
-const partOf = (row: RegisteredRow | null): Part | null =>
-  row && { members: row.members, columns: row.columns.map(({ name, type }) => ({ name, type })) }
-
 /** What the key has and the row has not stands in front. */
 function withKey(own: Part, row: Part): Part {
-  const isOwn = (name: string) => !row.members.some(one => one[0] === name)
+  const isOwn = (name: string) => !row.columns.some(one => one.name === name)
+  if (!own.columns.some(({ name }) => isOwn(name))) return row
   return {
     members: [...own.members.filter(([name]) => isOwn(name)), ...row.members],
     columns: [...own.columns.filter(({ name }) => isOwn(name)), ...row.columns],

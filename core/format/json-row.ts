@@ -83,15 +83,27 @@ export function jsonType(raw: string): string {
   return raw.length < 19 || BigInt.asIntN(64, BigInt(raw)) === BigInt(raw) ? 'int8' : 'float8'
 }
 
+function isSameColumns(a: readonly Column[], b: readonly Column[]): boolean {
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i]!.name !== b[i]!.name || a[i]!.type !== b[i]!.type) return false
+  return true
+}
+
 /** The same Table for the same shape, since identity is how records share one. */
 export function tableShapes(
   schema: string,
 ): (name: string, key: readonly string[], columns: readonly Column[]) => Table {
   const tables = new Map<string, Table>()
+  /** By name: most often the next record is of the same shape. */
+  const last = new Map<string, Table>()
   return (name, key, columns) => {
+    const before = last.get(name)
+    if (before && isSame(before.key, key) && isSameColumns(before.columns, columns)) return before
     const shape = JSON.stringify([name, key, columns.map(column => [column.name, column.type])])
     const table = tables.get(shape) ?? { schema, name, key, columns }
     tables.set(shape, table)
+    last.set(name, table)
     return table
   }
 }

@@ -7,14 +7,16 @@
  * Each is read by the schema it was written with, so that its columns are those of that schema.
  */
 import { ConnectorError } from '../errors.ts'
+import type { Column } from '../record.ts'
 import { avroRows } from './avro-rows.ts'
-import type { DeclaredColumn } from './declared.ts'
+import type { DeclaredRows } from './declared.ts'
 import type { Member } from './json-row.ts'
 import { messageAt, protobufRows } from './protobuf-rows.ts'
 import type { Registry } from './registry.ts'
 
 export interface RegisteredRow {
-  readonly columns: readonly DeclaredColumn[]
+  /** The same list for the same schema. */
+  readonly columns: readonly Column[]
   readonly members: readonly Member[]
 }
 
@@ -26,9 +28,13 @@ export interface RegisteredReader {
 }
 
 interface Decoder {
-  readonly columns: readonly DeclaredColumn[]
+  readonly columns: readonly Column[]
   decode(body: Buffer): Iterable<Member[]>
 }
+const decoderOf = ({ columns, decode }: DeclaredRows): Decoder => ({
+  columns: columns.map(({ name, type }) => ({ name, type })),
+  decode,
+})
 type Known = (bytes: Buffer) => { readonly decoder: Decoder; readonly body: Buffer }
 
 const HEAD_BYTES = 5
@@ -74,7 +80,7 @@ function avroOf(schema: string, type: string, single: string): Known {
     parsed?.type === 'record'
       ? schema
       : JSON.stringify({ type: 'record', name: 'Single', fields: [{ name: single, type: parsed }] })
-  const decoder = avroRows(record)
+  const decoder = decoderOf(avroRows(record))
   return bytes => ({ decoder, body: bytes.subarray(HEAD_BYTES) })
 }
 
@@ -83,7 +89,7 @@ function protobufOf(schema: string): Known {
   return bytes => {
     const { path, end } = pathOf(bytes)
     const place = path.join()
-    const decoder = decoders.get(place) ?? protobufRows(schema, messageAt(schema, path))
+    const decoder = decoders.get(place) ?? decoderOf(protobufRows(schema, messageAt(schema, path)))
     decoders.set(place, decoder)
     return { decoder, body: bytes.subarray(end) }
   }
