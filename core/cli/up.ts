@@ -55,7 +55,7 @@ export async function serve(
   const port = asked ? Number(asked) : wanted
   const api = await startApi(hub, { host, port, pages: PAGES })
   directory.announce(api.url)
-  const moved = api.port === port ? '' : ` (port ${port} is taken)`
+  const moved = port === 0 || api.port === port ? '' : ` (port ${port} is taken)`
   if (json) printJson({ url: api.url })
   else print(`Millrace at ${api.url}${moved}. Ctrl-C stops it; it goes on where it was.`)
   return api
