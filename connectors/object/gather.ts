@@ -26,7 +26,10 @@ export interface Part {
   /** Not yet made bytes. */
   lines: string[]
   readonly chunks: Buffer[]
-  /** Bytes of `chunks`. */
+  /** Behind `chunks`: bytes up to `used`, room for more behind them. */
+  tail: Buffer
+  used: number
+  /** Bytes that `chunks` and `tail` take. */
   held: number
   /** Places in the group's file of what was before `chunks`. */
   readonly spilled: { readonly at: number; readonly length: number }[]
@@ -48,7 +51,9 @@ export interface Group {
 /** Of all gathers of this process: bytes in memory. */
 let heldByAll = 0
 
-const MERGE_BELOW = 16 * 1024
+/** Less than this is gathered in `tail`, which grows in place: a thousand open objects get a few lines each of every batch. */
+const CHUNK_BYTES = 16 * 1024
+const NOTHING = Buffer.alloc(0)
 const READ_BYTES = 1 << 20
 
 export const groupOf = (record: LogRecord, openedMs: number): Group => ({
@@ -84,6 +89,8 @@ export function addTo(group: Group, { record, path, columns, line }: Placed, ext
       size: 0,
       lines: [],
       chunks: [],
+      tail: NOTHING,
+      used: 0,
       held: 0,
       spilled: [],
     }
@@ -110,14 +117,38 @@ export const announcedOf = ({ name, topic, partition, first, last, records }: Pa
 export function settle(group: Group): void {
   for (const part of group.parts) {
     if (part.lines.length === 0) continue
-    let bytes = Buffer.from(part.lines.join(''))
+    const text = part.lines.join('')
     part.lines = []
-    part.held += bytes.length
-    heldByAll += bytes.length
-    const before = part.chunks.at(-1)
-    if (before && before.length < MERGE_BELOW) bytes = Buffer.concat([part.chunks.pop()!, bytes])
-    part.chunks.push(bytes)
+    const size = Buffer.byteLength(text)
+    if (part.used + size > CHUNK_BYTES) closeTail(part)
+    if (size > CHUNK_BYTES) {
+      part.chunks.push(Buffer.from(text))
+      hold(part, size)
+      continue
+    }
+    if (part.used + size > part.tail.length) growTail(part, part.used + size)
+    part.used += part.tail.write(text, part.used)
   }
+}
+
+function hold(part: Part, bytes: number): void {
+  part.held += bytes
+  heldByAll += bytes
+}
+
+function closeTail(part: Part): void {
+  if (part.used > 0) part.chunks.push(part.tail.subarray(0, part.used))
+  part.tail = NOTHING
+  part.used = 0
+}
+
+function growTail(part: Part, least: number): void {
+  let size = Math.max(512, part.tail.length)
+  while (size < least) size *= 2
+  const grown = Buffer.allocUnsafeSlow(size)
+  part.tail.copy(grown, 0, 0, part.used)
+  hold(part, size - part.tail.length)
+  part.tail = grown
 }
 
 /** The largest go to disk until half of what is held here has gone, while all of the process hold more than `most`. */
@@ -139,6 +170,7 @@ async function spill(group: Group, part: Part, folder: string): Promise<void> {
   try {
     group.spill ??= { file: await openNameless(folder), size: 0 }
     const { file, size } = group.spill
+    closeTail(part)
     const bytes = Buffer.concat(part.chunks)
     for (let at = 0; at < bytes.length; )
       at += (await file.write(bytes, at, bytes.length - at, size + at)).bytesWritten
@@ -169,6 +201,8 @@ function release(part: Part): void {
   heldByAll -= part.held
   part.held = 0
   part.chunks.length = 0
+  part.tail = NOTHING
+  part.used = 0
 }
 
 export async function* linesOf({ spill }: Group, part: Part): AsyncGenerator<Buffer> {
@@ -181,6 +215,7 @@ export async function* linesOf({ spill }: Group, part: Part): AsyncGenerator<Buf
       yield bytes
     }
   yield* part.chunks
+  if (part.used > 0) yield part.tail.subarray(0, part.used)
 }
 
 export async function dropGroup(group: Group): Promise<void> {
