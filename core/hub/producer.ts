@@ -154,10 +154,11 @@ function queued(
 }
 
 /** Whoever asks is not kept waiting for a log that is away; the rows may yet be written. */
-async function answeredInTime({ clock }: State, answered: Promise<void>): Promise<void> {
+async function answeredInTime({ clock, log, definition }: State, answered: Promise<void>): Promise<void> {
   const over = new AbortController()
   const late = clock.sleep(ANSWER_MS, over.signal).then(() => {
     if (over.signal.aborted) return
+    log.warn({ pipeline: definition.name }, `rows have waited for the log for ${ANSWER_MS / 1000} s`)
     throw new ConnectorError('unavailable', `the log has not answered for ${ANSWER_MS / 1000} s`, {
       hint: AGAIN,
     })
