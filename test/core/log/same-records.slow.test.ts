@@ -2,9 +2,11 @@
  * The same pipeline gives the same records in both logs: every file of pipelines/ runs once, its batches are written to an embedded log
  * and to one on Kafka under a clock that stands still, and what each holds is compared.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { DuckDBInstance } from '@duckdb/node-api'
 import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { connectors } from '../../../connectors/index.ts'
@@ -24,9 +26,10 @@ import { testContext } from '../../conform/context.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
+import { missingForS3, type S3Server, startS3 } from '../../servers/s3.ts'
 import { settingsOf, silentLog } from './kafka-settings.ts'
 
-const missing = missingForKafka() ?? missingForRedis()
+const missing = missingForKafka() ?? missingForRedis() ?? missingForS3()
 const FOLDER = new URL('../../../pipelines/', import.meta.url)
 const files = readdirSync(FOLDER).filter(name => name.endsWith('.yaml'))
 const NOW_US = Date.now() * 1000
@@ -105,10 +108,46 @@ async function readings(brokers: readonly string[]): Promise<void> {
   await producer.disconnect()
 }
 
+const BUCKET = 'exports'
+
+/** Files and objects that the pipelines look for, by DuckDB. */
+async function writeExports(
+  data: string,
+  { endpoint, accessKeyId, secretAccessKey }: S3Server,
+): Promise<void> {
+  const instance = await DuckDBInstance.create(':memory:')
+  const duck = await instance.connect()
+  const files = join(data, 'files')
+  mkdirSync(files)
+  const rows = "SELECT i AS id, 'name ' || i AS name, (i / 7)::DECIMAL(12,2) AS total FROM range(300) t(i)"
+  await duck.run(`COPY (${rows}) TO '${join(files, 'items-1.parquet')}'`)
+  await duck.run(`COPY (${rows}) TO '${join(data, 'orders.csv')}' (HEADER)`)
+  duck.closeSync()
+  instance.closeSync()
+  const credentials = { accessKeyId, secretAccessKey }
+  const client = new S3Client({ endpoint, credentials, region: 'us-east-1', forcePathStyle: true })
+  await client.send(new CreateBucketCommand({ Bucket: BUCKET }))
+  const Body = readFileSync(join(data, 'orders.csv'))
+  await client.send(new PutObjectCommand({ Bucket: BUCKET, Key: 'daily/orders/1.csv', Body }))
+  client.destroy()
+}
+
+/** What somebody brings to the first topic. */
+function writtenBatches({ source }: ParsedPipeline): Batch<ChangeRecord>[] {
+  const [topic] = (source.connector as Source).topics!(source.config as never)
+  const lines = Array.from(
+    { length: 200 },
+    (_, i) => `{"id":${i % 150},"name":"schön ${i}","total":"${i}.50"}`,
+  )
+  const body = Buffer.from(lines.join('\n'))
+  const records = [...topic!.records(body, 'application/x-ndjson', NOW_US / 1000)]
+  return [{ records, offset: { written: records.length } }]
+}
+
 /** The source's batches until it has caught up, its transforms done. */
-async function batchesOf({ name, source }: ParsedPipeline): Promise<Batch<ChangeRecord>[]> {
+async function batchesOf({ name, source }: ParsedPipeline, s3: S3Server): Promise<Batch<ChangeRecord>[]> {
   const stop = new AbortController()
-  const context = testContext({ pipeline: name, task: `${name}/source`, signal: stop.signal, clock: fixed })
+  const context = testContext({ pipeline: name, task: `${name}/source`, signal: stop.signal })
   const found: Batch<ChangeRecord>[] = []
   const sink = transformed<ChangeRecord>(
     {
@@ -121,7 +160,11 @@ async function batchesOf({ name, source }: ParsedPipeline): Promise<Batch<Change
     source.transforms,
   )
   const connector = source.connector as Source
-  await using reader = await connector.open(source.config as never, null, context)
+  const { endpoint, accessKeyId: access_key_id, secretAccessKey: secret_access_key } = s3
+  const place =
+    connector.name === 's3' ? { endpoint, path_style: true, access_key_id, secret_access_key } : {}
+  const config = { ...(source.config as object), ...place } as never
+  await using reader = await connector.open(config, null, context)
   for await (const batch of reader) {
     await sink.write(batch)
     await reader.commit?.(batch.offset)
@@ -129,7 +172,7 @@ async function batchesOf({ name, source }: ParsedPipeline): Promise<Batch<Change
   }
   stop.abort()
   await reader[Symbol.asyncDispose]()
-  await connector.drop?.(source.config as never, { ...context, signal: new AbortController().signal })
+  await connector.drop?.(config, { ...context, signal: new AbortController().signal })
   return found
 }
 
@@ -137,8 +180,17 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
   let cluster: KafkaCluster
   let server: PostgresServer
   let redis: RedisServer
+  let s3: S3Server
+  let data: string
   beforeAll(async () => {
-    ;[cluster, server, redis] = await Promise.all([startKafka(), startPostgres(), startRedis()])
+    ;[cluster, server, redis, s3] = await Promise.all([
+      startKafka(),
+      startPostgres(),
+      startRedis(),
+      startS3(),
+    ])
+    data = mkdtempSync(join(tmpdir(), 'millrace-same-data-'))
+    await writeExports(data, s3)
     for (let i = 0; i < 100; i++) await redis.command('XADD', 'events', '*', 'n', String(i), 'word', 'schön')
     await readings(cluster.bootstrap)
     await using shop = await openShop(server.url, 2_000)
@@ -153,6 +205,8 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
     await cluster?.[Symbol.asyncDispose]()
     await server?.[Symbol.asyncDispose]()
     await redis?.[Symbol.asyncDispose]()
+    await s3?.[Symbol.asyncDispose]()
+    if (data) rmSync(data, { recursive: true })
   })
 
   it.each(files)(
@@ -166,6 +220,8 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
         KAFKA_BROKER: cluster.bootstrap[0]!,
         EDGE_BROKER: cluster.bootstrap[0]!,
         CENTRE_BROKER: cluster.bootstrap[0]!,
+        MILLRACE_DATA: data,
+        S3_BUCKET: BUCKET,
       }
       const text = readFileSync(new URL(file, FOLDER), 'utf8')
       const { pipelines, mistakes } = parsePipelines([{ path: file, text }], {
@@ -175,7 +231,9 @@ describe.skipIf(missing !== null)(missing === null ? 'both logs' : `both logs: $
       })
       expect(mistakes).toEqual([])
       const definition = pipelines[0]!
-      const batches = await batchesOf(definition)
+      const batches = definition.source.connector.topics
+        ? writtenBatches(definition)
+        : await batchesOf(definition, s3)
       const { name } = definition
       const partitions = 3
       const folder = mkdtempSync(join(tmpdir(), 'millrace-same-'))
