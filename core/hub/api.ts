@@ -53,7 +53,11 @@ export async function startApi(hub: Hub, { host, port, pages }: ApiOptions): Pro
     // A probe of Kubernetes names the pod's address, which is nobody's website.
     const isProbe = ['/livez', '/readyz', '/metrics'].includes(request.url)
     if (!isProbe && !['127.0.0.1', 'localhost', '[::1]', host].includes(name))
-      await reply.code(403).send({ error: `unknown host "${name}"`, hint: null })
+      return reply.code(403).send({ error: `unknown host "${name}"`, hint: null })
+    // A page may post a form to any address without asking; its browser says where the page is from.
+    const { origin } = request.headers
+    if (origin !== undefined && !isOwn(origin, request.headers.host))
+      return reply.code(403).send({ error: `a page of ${origin} asks, and only our own may`, hint: null })
   })
   server.setErrorHandler(async (thrown, _, reply) => {
     const error = asConnectorError(thrown)
@@ -101,6 +105,9 @@ function named({ pipeline }: Query): string {
   if (pipeline) return pipeline
   throw new ConnectorError('config', 'which pipeline? Add ?pipeline=NAME')
 }
+
+const isOwn = (origin: string, host: string | undefined): boolean =>
+  URL.canParse(origin) && new URL(origin).host === host
 
 /** The port, or the next free one. */
 async function listen(server: FastifyInstance, host: string, first: number): Promise<number> {
