@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import * as zlib from 'node:zlib'
 import avro from 'avsc'
-import type { Kind, TypedColumn, TypedValue } from './columns.ts'
+import { type Kind, type TypedColumn, type TypedValue, typedValues } from './columns.ts'
 import { zstdOnce } from './compress.ts'
 
 export type AvroCompression = 'none' | 'gzip' | 'zstd'
@@ -152,7 +152,7 @@ const packers: Readonly<Record<AvroCompression, Pack | null>> = {
 export async function* avroFile(
   name: string,
   columns: readonly TypedColumn[],
-  rows: AsyncIterable<readonly TypedValue[][]>,
+  lines: AsyncIterable<readonly string[]>,
   compression: AvroCompression,
 ): AsyncGenerator<Buffer> {
   const { schema, put } = avroEncoder(name, columns)
@@ -171,8 +171,9 @@ export async function* avroFile(
     at = 0
     return whole
   }
-  for await (const some of rows)
-    for (const row of some) {
+  for await (const some of lines)
+    for (const line of some) {
+      const row = typedValues(line, columns)
       let next = put(row, block, at)
       if (next < 0) {
         // So many bytes were missing.

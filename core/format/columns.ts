@@ -224,5 +224,16 @@ export function valuesOf(row: string, columns: readonly TypedColumn[]): TypedVal
   })
 }
 
+/** Each value behind those of its column, without a row of them in between. */
+export function takeValues(line: string, columns: readonly TypedColumn[], into: TypedValue[][]): void {
+  let at = 0
+  for (let i = 0; i < columns.length; i++) {
+    const end = line.indexOf(BETWEEN, at)
+    const raw = end < 0 ? line.slice(at) : line.slice(at, end)
+    into[i]!.push(raw === 'null' ? null : columns[i]!.of(raw))
+    at = end + 1
+  }
+}
+
 export const typedValues = (line: string, columns: readonly TypedColumn[]): TypedValue[] =>
   line.split(BETWEEN).map((raw, i) => (raw === 'null' ? null : columns[i]!.of(raw)))

@@ -7,7 +7,7 @@
 import { ConnectorError } from '../errors.ts'
 import type { Column } from '../record.ts'
 import { avroFile } from './avro.ts'
-import { type Numeric, rawLine, type TypedValue, typedColumns, typedValues } from './columns.ts'
+import { type Numeric, rawLine, typedColumns } from './columns.ts'
 import { compressed, missingZstd, SUFFIX } from './compress.ts'
 import { csvHeader, csvLine } from './csv.ts'
 import { parquetFile } from './parquet.ts'
@@ -52,7 +52,7 @@ export function fileOf(
   if (format === 'jsonl') return compressed(lines, compression as 'none')
   if (format === 'csv') return compressed(withHeader(csvHeader(columns), lines), compression as 'none')
   const typed = typedColumns(columns, numeric)
-  const rows = rowsOf(lines, row => typedValues(row, typed))
+  const rows = textsOf(lines)
   return format === 'avro'
     ? avroFile(name, typed, rows, compression as 'none')
     : parquetFile(typed, rows, compression)
@@ -63,11 +63,8 @@ async function* withHeader(header: string, lines: AsyncIterable<Buffer>): AsyncG
   yield* lines
 }
 
-/** Some at a time, as the chunks have them. */
-async function* rowsOf(
-  chunks: AsyncIterable<Buffer>,
-  valuesOf: (row: string) => TypedValue[],
-): AsyncGenerator<TypedValue[][]> {
+/** The lines, some at a time, as the chunks have them. */
+async function* textsOf(chunks: AsyncIterable<Buffer>): AsyncGenerator<string[]> {
   let rest: Buffer = Buffer.alloc(0)
   for await (const chunk of chunks) {
     const end = chunk.lastIndexOf(10)
@@ -77,6 +74,6 @@ async function* rowsOf(
     }
     const text = Buffer.concat([rest, chunk.subarray(0, end)]).toString()
     rest = chunk.subarray(end + 1)
-    yield text.split('\n').map(valuesOf)
+    yield text.split('\n')
   }
 }

@@ -5,7 +5,7 @@
 import { gzipSync } from 'node:zlib'
 import { ByteWriter, type ColumnSource, ParquetWriter, type SchemaElement } from 'hyparquet-writer'
 import snappy from 'snappy'
-import type { Kind, TypedColumn, TypedValue } from './columns.ts'
+import { type Kind, type TypedColumn, type TypedValue, takeValues } from './columns.ts'
 import { zstdOnce } from './compress.ts'
 
 export type ParquetCompression = 'none' | 'snappy' | 'gzip' | 'zstd'
@@ -58,7 +58,7 @@ const schemaOf = (columns: readonly TypedColumn[]): SchemaElement[] => [
 
 export async function* parquetFile(
   columns: readonly TypedColumn[],
-  rows: AsyncIterable<readonly TypedValue[][]>,
+  lines: AsyncIterable<readonly string[]>,
   compression: ParquetCompression,
 ): AsyncGenerator<Buffer> {
   const bytes = new ByteWriter(1 << 20)
@@ -84,9 +84,9 @@ export async function* parquetFile(
     group = columns.map((): TypedValue[] => [])
     return take()
   }
-  for await (const some of rows)
-    for (const row of some) {
-      for (let i = 0; i < columns.length; i++) group[i]!.push(row[i]!)
+  for await (const some of lines)
+    for (const line of some) {
+      takeValues(line, columns, group)
       if (group[0]!.length < GROUP_ROWS) continue
       yield await end()
       await new Promise(resolve => setImmediate(resolve)) // a group takes a while: leases are renewed meanwhile

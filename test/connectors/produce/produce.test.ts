@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { produce } from '../../../connectors/produce/source.ts'
 import type { WrittenTopic } from '../../../core/connector.ts'
 import { avroFile } from '../../../core/format/avro.ts'
-import { typedColumns } from '../../../core/format/columns.ts'
+import { rawLine, typedColumns } from '../../../core/format/columns.ts'
 import type { ChangeRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
@@ -241,7 +241,9 @@ describe('produce: Avro', () => {
       { name: 'gone', type: 'text' },
     ]
     const typed = typedColumns(columns, 'string')
-    const rows = Array.from({ length: 5_000 }, (_, i) => [BigInt(i), `note ${i}`, 'x'])
+    const rows = Array.from({ length: 5_000 }, (_, i) =>
+      rawLine(`{"id":${i},"note":"note ${i}","gone":"x"}`, typed),
+    )
     const file = async (compression: 'none' | 'gzip') => {
       const parts: Buffer[] = []
       const all = (async function* () {
