@@ -31,9 +31,10 @@ interface Part {
 export function messageReader(config: KafkaSourceConfig): MessageReader {
   const { key: wanted, format, registry } = config
   const tableOf = tableShapes('kafka')
-  const keys = registry && registeredReader(registryOf(registrySchema.parse(registry)), 'key')
-  const values = registry && registeredReader(registryOf(registrySchema.parse(registry)), 'value')
-  const partsOf = PARTS[format === 'protobuf' ? 'avro' : format](keys, values)
+  const client = registry && registryOf(registrySchema.parse(registry))
+  const keys = client && registeredReader(client, 'key')
+  const values = client && registeredReader(client, 'value')
+  const partsOf = PARTS[format](keys, values)
   return {
     async prepare(messages) {
       await keys?.prepare(messages.map(one => one.key))
@@ -84,7 +85,21 @@ function named<T>({ offset }: KafkaMessage, { topic, partition }: Place, read: (
 type PartsOf = (message: KafkaMessage, place: Place) => { readonly own: Part; readonly row: Part | null }
 type Registered = RegisteredReader | undefined
 
-const PARTS: Readonly<Record<'json' | 'avro' | 'text', (keys: Registered, values: Registered) => PartsOf>> = {
+const registered =
+  (keys: Registered, values: Registered): PartsOf =>
+  (message, place) => {
+    const own = (message.key && keys!.row(message.key)) ?? typedBy(keyOf(message, place))
+    if (message.value === null) return { own, row: null }
+    const row = values!.row(message.value)
+    if (row) return { own, row: withKey(own, row) }
+    throw new ConnectorError('data', 'the value does not begin with 0 and the id of a schema', {
+      hint: 'See `format`: json and text are without a schema registry.',
+    })
+  }
+
+const PARTS: Readonly<
+  Record<KafkaSourceConfig['format'], (keys: Registered, values: Registered) => PartsOf>
+> = {
   text: () => (message, place) => {
     const own = typedBy(keyOf(message, place))
     const members = textRow(message, place, own.members)
@@ -96,15 +111,8 @@ const PARTS: Readonly<Record<'json' | 'avro' | 'text', (keys: Registered, values
     const members = message.value === null ? null : objectMembers(message.value.toString())
     return { own, row: members && withKey(own, typedBy(members)) }
   },
-  avro: (keys, values) => (message, place) => {
-    const own = (message.key && keys!.row(message.key)) ?? typedBy(keyOf(message, place))
-    if (message.value === null) return { own, row: null }
-    const row = values!.row(message.value)
-    if (row) return { own, row: withKey(own, row) }
-    throw new ConnectorError('data', 'the value does not begin with 0 and the id of a schema', {
-      hint: 'See `format`: json and text are without a schema registry.',
-    })
-  },
+  avro: registered,
+  protobuf: registered,
 }
 
 const typedBy = (members: readonly Member[]): Part => ({

@@ -1,6 +1,6 @@
 /** Options of the source: which topics there are for people to write, and what a row of each is. */
 import { z } from 'zod'
-import { SCALAR_TYPES } from '../../core/format/declared.ts'
+import { TEXT_TYPES } from '../../core/format/typed-text.ts'
 
 const topic = z
   .strictObject({
@@ -31,13 +31,10 @@ const topic = z
       title: 'Message',
       description: 'For protobuf: the message of `schema_file` that is a row.',
     }),
-    columns: z
-      .record(z.string().min(1), z.enum(SCALAR_TYPES as [string, ...string[]]))
-      .default({})
-      .meta({
-        title: 'Columns',
-        description: 'For json: types of columns, by name. What is not named is typed by its values.',
-      }),
+    columns: z.record(z.string().min(1), z.enum(TEXT_TYPES)).default({}).meta({
+      title: 'Columns',
+      description: 'For json: types of columns, by name. What is not named is typed by its values.',
+    }),
   })
   .superRefine(({ format, schema_file, message, columns, key }, context) => {
     const issue = (path: string, what: string) =>

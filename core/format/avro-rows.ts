@@ -23,6 +23,7 @@ import {
   timeText,
 } from './declared.ts'
 import { itemsOf, type Member, membersOf, objectOf } from './json-row.ts'
+import type { TextType } from './typed-text.ts'
 
 interface AvroShape extends Shape {
   /** In the library's unions. */
@@ -212,7 +213,7 @@ const bytesText = (value: unknown): string => `"${(value as Buffer).toString('ba
 const numberText = (value: unknown): string =>
   NOT_FINITE.has(String(value)) ? `"${value}"` : Object.is(value, -0) ? '-0' : String(value)
 
-const plainShape = (branch: string, type: string, textOf: (value: unknown) => string): AvroShape => ({
+const plainShape = (branch: string, type: TextType, textOf: (value: unknown) => string): AvroShape => ({
   ...scalar(type),
   branch,
   textOf,

@@ -198,6 +198,19 @@ function usualMicros(text: string): number {
 /** JSON text holds no control character. */
 const BETWEEN = '\u001f'
 
+/** Of the column at `i`, which most often stands there in the row, too. */
+function rawAt(
+  names: readonly string[],
+  values: readonly string[],
+  i: number,
+  { name }: TypedColumn,
+): string {
+  const at = names[i] === name ? i : names.indexOf(name)
+  return at < 0 ? 'null' : values[at]!
+}
+
+const typedValue = (raw: string, column: TypedColumn): TypedValue => (raw === 'null' ? null : column.of(raw))
+
 /**
  * The raw values of a row (JSON text) in the order of `columns`, as a line that is taken apart again at little cost: rows are read twice,
  * when they come and when their file is made. Throws `data` for what a column cannot hold.
@@ -207,8 +220,7 @@ export function rawLine(row: string, columns: readonly TypedColumn[]): string {
   let line = ''
   for (let i = 0; i < columns.length; i++) {
     const column = columns[i]!
-    const at = names[i] === column.name ? i : names.indexOf(column.name)
-    const raw = at < 0 ? 'null' : values[at]!
+    const raw = rawAt(names, values, i, column)
     if (!column.takesAll && raw !== 'null') column.of(raw)
     line += i === 0 ? raw : BETWEEN + raw
   }
@@ -218,10 +230,7 @@ export function rawLine(row: string, columns: readonly TypedColumn[]): string {
 /** The values of a row in the order of `columns`, at once. Throws `data` for what a column cannot hold. */
 export function valuesOf(row: string, columns: readonly TypedColumn[]): TypedValue[] {
   const { names, values } = splitRow(row)
-  return columns.map((column, i) => {
-    const at = names[i] === column.name ? i : names.indexOf(column.name)
-    return at < 0 || values[at] === 'null' ? null : column.of(values[at]!)
-  })
+  return columns.map((column, i) => typedValue(rawAt(names, values, i, column), column))
 }
 
 /** Each value behind those of its column, without a row of them in between. */
@@ -229,11 +238,10 @@ export function takeValues(line: string, columns: readonly TypedColumn[], into: 
   let at = 0
   for (let i = 0; i < columns.length; i++) {
     const end = line.indexOf(BETWEEN, at)
-    const raw = end < 0 ? line.slice(at) : line.slice(at, end)
-    into[i]!.push(raw === 'null' ? null : columns[i]!.of(raw))
+    into[i]!.push(typedValue(end < 0 ? line.slice(at) : line.slice(at, end), columns[i]!))
     at = end + 1
   }
 }
 
 export const typedValues = (line: string, columns: readonly TypedColumn[]): TypedValue[] =>
-  line.split(BETWEEN).map((raw, i) => (raw === 'null' ? null : columns[i]!.of(raw)))
+  line.split(BETWEEN).map((raw, i) => typedValue(raw, columns[i]!))

@@ -5,6 +5,7 @@
 import { pipeline, Readable, Transform } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { Decompress } from 'fzstd'
+import { missingZstd as missing } from '../zstd.ts'
 
 export type FileCompression = 'none' | 'gzip' | 'zstd'
 
@@ -18,8 +19,7 @@ const { createZstdCompress, createZstdDecompress, zstdCompressSync } = zlib as {
 export const zstdOnce: ((raw: Uint8Array) => Buffer) | null = zstdCompressSync ?? null
 
 /** Why this Node.js cannot have it; null: it can. */
-export const missingZstd = (): string | null =>
-  zstdOnce ? null : `zstd needs Node.js 22.15 or newer, and this is ${process.version}`
+export const missingZstd = (): string | null => (missing === null ? null : `zstd ${missing}`)
 
 export const SUFFIX: Readonly<Record<FileCompression, string>> = { none: '', gzip: '.gz', zstd: '.zst' }
 

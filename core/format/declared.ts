@@ -5,6 +5,7 @@
 import { ConnectorError } from '../errors.ts'
 import { plain, quote } from '../row.ts'
 import type { Member } from './json-row.ts'
+import { stampOfMicros, type TextType } from './typed-text.ts'
 
 /** How a value of a type is read. */
 export interface Shape {
@@ -89,15 +90,10 @@ const timestamp = (hasZone: boolean) => (raw: string) => {
 }
 
 /** Microseconds since 1970 as the log has times, without the zone. */
-export function timeText(us: bigint): string {
-  const fraction = ((us % 1_000_000n) + 1_000_000n) % 1_000_000n
-  const seconds = new Date(Number((us - fraction) / 1_000n))
-  if (Number.isNaN(seconds.getTime())) refuse(String(us), 'no time that a year can be told of')
-  const digits = String(fraction).padStart(6, '0').replace(/0+$/, '')
-  return `${seconds.toISOString().slice(0, -5)}${digits === '' ? '' : `.${digits}`}`
-}
+export const timeText = (us: bigint): string =>
+  stampOfMicros(us, false)?.slice(1, -1) ?? refuse(String(us), 'no time that a year can be told of')
 
-const SCALARS: Readonly<Record<string, (raw: string) => string>> = {
+const SCALARS: Readonly<Record<TextType, (raw: string) => string>> = {
   bool: raw => (raw === 'true' || raw === 'false' ? raw : refuse(raw, 'neither true nor false')),
   int2: integer(16),
   int4: integer(32),
@@ -116,9 +112,7 @@ const SCALARS: Readonly<Record<string, (raw: string) => string>> = {
   timestamptz: timestamp(true),
 }
 
-export const SCALAR_TYPES: readonly string[] = Object.keys(SCALARS)
-
-export const scalar = (type: string): Shape => ({ type, fromJson: SCALARS[type]! })
+export const scalar = (type: TextType): Shape => ({ type, fromJson: SCALARS[type] })
 
 /** In front of what is wrong with a value stands whose value it is. */
 export function named<T>(what: string, read: () => T): T {

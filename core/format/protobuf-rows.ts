@@ -19,6 +19,7 @@ import {
   scalar,
 } from './declared.ts'
 import { itemsOf, type Member, membersOf, objectOf } from './json-row.ts'
+import type { TextType } from './typed-text.ts'
 
 interface ProtobufShape extends Shape {
   /** Of a value that the library read. */
@@ -84,8 +85,8 @@ const membersOfMessage = (columns: readonly ProtobufColumn[], message: unknown):
     return [name, isSet ? textOf(value) : hasPresence ? 'null' : absent!]
   })
 
-const bits = (type: string): ProtobufShape => ({ ...scalar(type), textOf: String })
-const unsigned = (type: string, most: bigint): ProtobufShape => {
+const bits = (type: TextType): ProtobufShape => ({ ...scalar(type), textOf: String })
+const unsigned = (type: TextType, most: bigint): ProtobufShape => {
   const { fromJson } = scalar(type)
   return {
     type,
@@ -99,7 +100,7 @@ const unsigned = (type: string, most: bigint): ProtobufShape => {
     textOf: value => (type === 'numeric' ? `"${value}"` : String(value)),
   }
 }
-const float = (type: string): ProtobufShape => ({
+const float = (type: TextType): ProtobufShape => ({
   ...scalar(type),
   textOf: value =>
     NOT_FINITE.has(String(value)) ? `"${value}"` : Object.is(value, -0) ? '-0' : String(value),
