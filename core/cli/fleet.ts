@@ -1,11 +1,14 @@
 /** `millrace hub` and `millrace worker`: the parts of a hub that runs on several machines, with Kafka as log and Redis as queue. */
 import { hostname } from 'node:os'
+import type { Log } from '../connector.ts'
+import { ConnectorError } from '../errors.ts'
 import { type HealthServer, startHealth } from '../hub/health.ts'
 import { openRemoteHub } from '../hub/remote.ts'
 import { type RunningWorker, startWorker } from '../hub/work.ts'
 import type { HubConfig } from '../pipeline/hub-schema.ts'
-import type { TaskKind } from '../queue/queue.ts'
+import type { TaskKind, TaskQueue } from '../queue/queue.ts'
 import type { Json } from '../record.ts'
+import { backoffMs } from '../worker/backoff.ts'
 import { realClock, watchLoopDelay } from '../worker/clock.ts'
 import { BadInput, complain, print, printJson } from './output.ts'
 import {
@@ -29,6 +32,25 @@ const HAND_OVER_MS = 9_500
 /** Longer than a take from the queue ever lasts. */
 const STUCK_MS = 60_000
 
+const QUEUE_RETRY = { maxAttempts: Number.POSITIVE_INFINITY, backoffMs: 200, maxBackoffMs: 5_000 }
+
+/**
+ * A Redis that is away when we start is what one is that goes away later: no reason to end, for who supervises us could only start us
+ * again. What waiting does not mend, such as a wrong password, is thrown. null: stopped first.
+ */
+async function queueWhenThere(config: HubConfig, log: Log, stopped: AbortSignal): Promise<TaskQueue | null> {
+  for (let attempt = 1; !stopped.aborted; attempt++)
+    try {
+      return await openQueue(config, log)
+    } catch (error) {
+      if (!(error instanceof ConnectorError) || error.kind !== 'unavailable') throw error
+      const hint = error.hint ?? 'Is it running, and is queue.url of hub.yaml right?'
+      log.warn({ attempt, hint }, `the queue is not there and will be tried again: ${error.message}`)
+      await realClock.sleep(backoffMs(QUEUE_RETRY, attempt, Math.random()), stopped)
+    }
+  return null
+}
+
 export interface HubOptions extends CommonOptions {
   readonly port?: string
 }
@@ -39,7 +61,8 @@ export async function hub(setting: Setting, paths: readonly string[], options: H
   const texts = textsOf(pipelines)
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
-  await using queue = await openQueue(config, log)
+  await using queue = await queueWhenThere(config, log, stopped)
+  if (!queue) return
   await using owned = ownAny(setting, config, log, parts =>
     openRemoteHub({ ...parts, queue, dataOf: ({ name }) => texts.get(name)! as unknown as Json }),
   )
@@ -76,7 +99,8 @@ export async function worker(setting: Setting, options: WorkerOptions): Promise<
   const [kinds, concurrency] = [kindsOf(options.only), concurrencyOf(options.concurrency)]
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
-  await using queue = await openQueue(config, log)
+  await using queue = await queueWhenThere(config, log, stopped)
+  if (!queue) return
   const owner = `${hostname()}/${process.pid}`
   const running = startWorker({
     queue,

@@ -225,6 +225,9 @@ async function attempted(
   await attempt.task.done
   over.abort()
   await reporting
+  // It may have ended before the log told where it ends, and nobody asks again.
+  if (attempt.task.state() === 'ended' && taken.lease.task === tasksOf(definition).source)
+    seen.target ??= await logs.changes.ends()
   return releaseOf(state, attempt, definition, reportOf(attempt.task, owner, seen, redact))
 }
 

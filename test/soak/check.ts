@@ -53,6 +53,12 @@ export const foundIn = (found: Found): string[] =>
     found[kind].map(text => `${kind}: ${text}`),
   )
 
+/** For a test: of tens of thousands its runner would draw the difference for longer than the test may take. */
+export function firstFound(found: Found): string[] {
+  const all = foundIn(found)
+  return all.length > 20 ? [...all.slice(0, 20), `and ${all.length - 20} more`] : all
+}
+
 export const faultsOf = (found: Found): number => foundIn(found).length
 
 /** op 't': the table was emptied. `big`: md5 of the value; undefined: the log says that it is missing. */

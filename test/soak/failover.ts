@@ -3,7 +3,7 @@
  * written; each of them killed with SIGKILL again and again, one at a time and at random, workers frozen beyond their leases as well.
  * When the ledger stands still and everything is back, the three checks hold. Prints the longest time that a task did not move.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openKafkaEntryLog } from '../../core/log/kafka/log.ts'
@@ -15,7 +15,7 @@ import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type Random, randomOf } from '../sim/random.ts'
 import { checkDead, checkLog, checkSink, type Found, faultsOf, nothingFound } from './check.ts'
 import { prepareLedger, startWorkload } from './ledger.ts'
-import { type Program, pause, printed, start, startAgain } from './program.ts'
+import { type Program, pause, printed, start, startAgain, within } from './program.ts'
 import { type SoakSink, searchSink, sqliteSink } from './sinks.ts'
 import { type Watch, watchSink } from './watch.ts'
 
@@ -73,25 +73,25 @@ function begin({ folder, postgres, programs }: Setup, name: string): void {
 async function killProgram(setup: Setup, name: string): Promise<void> {
   const { child, ended } = setup.programs.get(name)!
   child.kill('SIGKILL')
-  await ended
+  await within(`the end of ${name} after SIGKILL`, ended)
 }
 
+const KINDS = [
+  'hub',
+  'worker-1',
+  'worker-2',
+  'frozen worker',
+  'broker',
+  'broker',
+  'redis',
+  'postgres',
+  'search',
+] as const
+
 /** One trouble, from its beginning to when it is over. */
-async function trouble(setup: Setup, random: Random): Promise<string> {
+async function trouble(setup: Setup, random: Random, kind: (typeof KINDS)[number]): Promise<void> {
   const { kafka, redis, postgres, search, programs } = setup
   const awayMs = random.int(200, 4_000)
-  const kinds = [
-    'hub',
-    'worker-1',
-    'worker-2',
-    'frozen worker',
-    'broker',
-    'broker',
-    'redis',
-    'postgres',
-    'search',
-  ]
-  const kind = random.pick(kinds)
   if (kind === 'frozen worker') {
     const { child } = programs.get(random.pick(['worker-1', 'worker-2']))!
     child.kill('SIGSTOP')
@@ -116,7 +116,6 @@ async function trouble(setup: Setup, random: Random): Promise<string> {
     await pause(awayMs)
     begin(setup, kind)
   }
-  return kind
 }
 
 interface Shown {
@@ -178,6 +177,8 @@ export async function failover(
   await search.reset()
   try {
     await live(setup, minutes, random, seed, report)
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${lastWords(setup)}`, { cause: error })
   } finally {
     for (const { child } of setup.programs.values()) child.kill('SIGKILL')
   }
@@ -185,6 +186,15 @@ export async function failover(
   else say(`seed ${seed}; kept: ${folder}`)
   return report
 }
+
+/** What each program said last: the folder may be gone with the machine. */
+const lastWords = ({ folder, programs }: Setup): string =>
+  [...programs]
+    .map(([name, { child }]) => {
+      const said = readFileSync(join(folder, `${name}.log`), 'utf8').slice(-2_000)
+      return `-- ${name} (${child.exitCode ?? child.signalCode ?? 'runs'}):\n${said}`
+    })
+    .join('\n')
 
 async function live(
   setup: Setup,
@@ -209,18 +219,27 @@ async function live(
   const over = new AbortController()
   const gaps = watchGaps(setup, report.gapsMs, over.signal)
   for (const until = Date.now() + minutes * 60_000; Date.now() < until; ) {
-    const kind = await trouble(setup, random)
+    const kind = random.pick(KINDS)
+    await within(`the trouble "${kind}"`, trouble(setup, random, kind))
     report.troubles.set(kind, (report.troubles.get(kind) ?? 0) + 1)
     say(`${kind}`)
+    refuseEnded(setup)
     await pause(random.int(500, 5_000))
   }
   over.abort()
-  await gaps
-  await workload.stop()
+  await within('the watch of gaps', gaps)
+  await within('the end of the workload', workload.stop())
   report.transactions = workload.transactions()
   await calm(setup)
-  for (const watch of watches) await watch.stop()
+  refuseEnded(setup)
+  for (const watch of watches) await within('the watch of a sink', watch.stop())
   await checkAll(setup, mark, report)
+}
+
+/** Whoever supervises it would start it again; here nobody does, and nothing that we do to the others is a reason to end. */
+function refuseEnded({ programs }: Setup): void {
+  for (const [name, { child }] of programs)
+    if (child.exitCode !== null) throw new Error(`${name} ended by itself, with ${child.exitCode}`)
 }
 
 /** Else the first minutes would fall into its start. */
@@ -239,12 +258,10 @@ async function calm(setup: Setup): Promise<void> {
   const until = Date.now() + CALM_MS
   for (;;) {
     const found = nothingFound()
-    await checkSink(setup.postgres, setup.sqlite, setup.folder, found).catch(() =>
-      found.different.push('away'),
-    )
-    await checkSink(setup.postgres, setup.search, setup.folder, found).catch(() =>
-      found.different.push('away'),
-    )
+    for (const sink of [setup.sqlite, setup.search])
+      await within('a look at a sink', checkSink(setup.postgres, sink, setup.folder, found)).catch(() =>
+        found.different.push('away'),
+      )
     if (found.different.length === 0 || Date.now() > until) return
     await pause(2_000)
   }
@@ -254,15 +271,15 @@ async function checkAll(setup: Setup, mark: number, report: FailoverReport): Pro
   const { postgres, sqlite, search, folder, kafka, programs } = setup
   for (const [name, { child, ended }] of programs) {
     child.kill('SIGTERM')
-    await ended
+    await within(`the end of ${name} after SIGTERM`, ended)
     if (child.exitCode !== 0)
       report.different.push(`${name} ended with ${child.exitCode ?? child.signalCode} after SIGTERM`)
   }
   const settings = settingsOf(kafka.bootstrap, '', { hub: HUB, replicationFactor: 3 })
   await using log = await openLog(settings, { name: NAME })
-  await checkLog(postgres, log, mark, report)
-  await checkSink(postgres, sqlite, folder, report)
-  await checkSink(postgres, search, folder, report)
+  await within('the check of the log', checkLog(postgres, log, mark, report))
+  for (const sink of [sqlite, search])
+    await within('the check of a sink', checkSink(postgres, sink, folder, report))
   await using dead = await openKafkaEntryLog({
     settings,
     clock: realClock,
@@ -270,7 +287,7 @@ async function checkAll(setup: Setup, mark: number, report: FailoverReport): Pro
     pipeline: NAME,
     compression: 'lz4',
   })
-  await checkDead(dead, report)
+  await within('the check of the dead letters', checkDead(dead, report))
 }
 
 export const failoverSummary = (report: FailoverReport): string => {

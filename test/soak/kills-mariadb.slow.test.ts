@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { missingForMariadb } from '../servers/mariadb.ts'
-import { foundIn } from './check.ts'
+import { firstFound } from './check.ts'
 import { killRounds } from './kills.ts'
 import { mariadbSink } from './sinks.ts'
 
@@ -11,7 +11,7 @@ describe.skipIf(missing !== null)(`kill rounds into MariaDB${missing === null ? 
     const said: string[] = []
     await using sink = await mariadbSink()
     const report = await killRounds(8, 53, text => said.push(text), sink)
-    const found = foundIn(report)
+    const found = firstFound(report)
     expect(found, [...found, ...said].join('\n')).toEqual([])
     expect(report.rounds).toBe(8)
     expect(report.changes).toBeGreaterThan(1_000)

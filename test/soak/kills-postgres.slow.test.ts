@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { foundIn } from './check.ts'
+import { firstFound } from './check.ts'
 import { killRounds } from './kills.ts'
 import { postgresSink } from './sinks.ts'
 
@@ -8,7 +8,7 @@ describe('kill rounds into PostgreSQL', () => {
     const said: string[] = []
     await using sink = await postgresSink()
     const report = await killRounds(8, 47, text => said.push(text), sink)
-    const found = foundIn(report)
+    const found = firstFound(report)
     expect(found, [...found, ...said].join('\n')).toEqual([])
     expect(report.rounds).toBe(8)
     expect(report.changes).toBeGreaterThan(1_000)

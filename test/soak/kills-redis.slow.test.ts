@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { missingForRedis } from '../servers/redis.ts'
-import { foundIn } from './check.ts'
+import { firstFound } from './check.ts'
 import { killRounds } from './kills.ts'
 import { redisSink } from './sinks.ts'
 
@@ -11,7 +11,7 @@ describe.skipIf(missing !== null)(`kill rounds into Redis${missing === null ? ''
     const said: string[] = []
     await using sink = await redisSink()
     const report = await killRounds(8, 31, text => said.push(text), sink)
-    const found = foundIn(report)
+    const found = firstFound(report)
     expect(found, [...found, ...said].join('\n')).toEqual([])
     expect(report.rounds).toBe(8)
     expect(report.changes).toBeGreaterThan(1_000)

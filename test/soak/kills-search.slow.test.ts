@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { missingFor } from '../servers/search.ts'
-import { foundIn } from './check.ts'
+import { firstFound } from './check.ts'
 import { killRounds } from './kills.ts'
 import { searchSink } from './sinks.ts'
 
@@ -12,7 +12,7 @@ describe.skipIf(missing !== null)(`kill rounds into ${KIND}${missing === null ? 
     const said: string[] = []
     await using sink = await searchSink(KIND)
     const report = await killRounds(20, 11, text => said.push(text), sink)
-    const found = foundIn(report)
+    const found = firstFound(report)
     expect(found, [...found, ...said].join('\n')).toEqual([])
     expect(report.rounds).toBe(20)
     expect(report.sinkKills + report.sinkFreezes).toBeGreaterThan(0)

@@ -12,6 +12,22 @@ const MAIN = join(
 
 export const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
+/** Far longer than anything takes on a busy machine. */
+const HANGS_MS = 150_000
+
+/** What never ends is told by its name, and the run with it: else a test says no more than that its time was over. */
+export async function within<T>(what: string, work: Promise<T>, ms = HANGS_MS): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`${what}: not done within ${ms / 1000} s`)), ms)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 export interface Program {
   readonly child: ChildProcess
   readonly ended: Promise<number | null>
@@ -52,7 +68,8 @@ export async function printed(folder: string, args: readonly string[]): Promise<
   })
   let text = ''
   child.stdout.on('data', part => (text += part))
-  await new Promise(resolve => child.on('close', resolve))
+  const closed = new Promise(resolve => child.on('close', resolve))
+  await within(`millrace ${args.join(' ')}`, closed).finally(() => child.kill('SIGKILL'))
   return text
 }
 

@@ -231,11 +231,13 @@ queue: { type: bullmq, url: "${redis.url}" }
       folder.write('pipelines/p.yaml', PIPELINE('told', 10, 0))
       const alone = await folder.run(['worker'])
       expect(alone).toMatchObject({ code: 2, stderr: expect.stringContaining('queue.type') })
-      folder.write('hub.yaml', hubYaml('fleet-c').replace(redis.url, 'redis://user:hunter2@127.0.0.1:9'))
-      const away = await folder.run(['worker'])
-      expect(away.code).toBe(1)
-      expect(away.stderr).toContain('Redis 127.0.0.1:9')
-      expect(away.stderr).not.toContain('hunter2')
+      const { host } = new URL(redis.url)
+      folder.write('hub.yaml', hubYaml('fleet-c').replace(redis.url, `redis://user:hunter2@${host}`))
+      const refused = await folder.run(['worker'])
+      expect(refused.code).toBe(1)
+      expect(refused.stderr).toContain(`Redis ${host}`)
+      expect(refused.stderr).toContain('user and password')
+      expect(refused.stderr).not.toContain('hunter2')
       folder.write('hub.yaml', hubYaml('fleet-c'))
       folder.write(
         'pipelines/p.yaml',
@@ -254,6 +256,28 @@ queue: { type: bullmq, url: "${redis.url}" }
       })
       for (const one of [hub, worker]) await ended(one, 'SIGTERM')
     }, 120_000)
+
+    it('hub and worker that start while Redis is away say so, and go on when it is there', async () => {
+      await using own = await startRedis()
+      using folder = newFolder()
+      folder.write('hub.yaml', hubYaml('fleet-h').replace(redis.url, own.url))
+      folder.write('pipelines/p.yaml', PIPELINE('late', 0, 0))
+      await own.kill9()
+      const started = [folder.start(['hub', '--port', '0']), folder.start(['worker'])]
+      for (const one of started)
+        await until(
+          async () =>
+            /Redis 127\.0\.0\.1:\d+: .*refused/i.test(one.stderr()) && one.stderr().includes('queue.url'),
+          'told that Redis is away',
+        )
+      const ends = folder.start(['worker'])
+      await until(async () => ends.stderr().includes('will be tried again'), 'waits')
+      expect((await ended(ends, 'SIGTERM')).code).toBe(0)
+      await own.start()
+      await until(async () => (await shown(folder))[0]?.state === 'ended', 'ended: all of it is in the sink')
+      expect(documents(folder, 'late')).toHaveLength(ROWS)
+      for (const one of started) expect((await ended(one, 'SIGTERM')).code).toBe(0)
+    })
 
     it('a worker loads the connector that a pipeline names; one that lacks it says so, and goes on when it is there', async () => {
       using folder = newFolder()
