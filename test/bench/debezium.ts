@@ -10,7 +10,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { CACHE, COPY, isOnPath, JAVA, javaVersion, once, run } from '../servers/install.ts'
+import { CACHE, COPY, isOnPath, JAVA, javaVersion, maven, once } from '../servers/install.ts'
 import type { PostgresServer } from '../servers/postgres.ts'
 import { onFreePorts, ServerProcess } from '../servers/process.ts'
 import type { Follower } from './kafka-topic.ts'
@@ -43,8 +43,8 @@ function home(): string {
 /** The class path, from the cache; a minute the first time. */
 async function install(): Promise<string> {
   const made = await once(home(), into =>
-    run('mvn', [
-      ...['-q', '-B', '-f', POM, `-Dkafka.version=${KAFKA_VERSION}`, `-Ddebezium.version=${VERSION}`],
+    maven([
+      ...['-f', POM, `-Dkafka.version=${KAFKA_VERSION}`, `-Ddebezium.version=${VERSION}`],
       ...[`${COPY}:copy-dependencies`, `-DoutputDirectory=${into}`],
     ]),
   )

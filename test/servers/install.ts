@@ -14,9 +14,11 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -42,6 +44,37 @@ export async function run(command: string, args: readonly string[], cwd?: string
     const told = `${stdout}${stderr}`.trim().slice(-3_000) || message
     throw new Error(`${command} failed:\n${told}`, { cause: error })
   }
+}
+
+/**
+ * One Maven at a time: what it keeps for all is no place for two. The lock holds the pid of who has it, so that one whose owner was
+ * killed is taken away.
+ */
+export async function maven(args: readonly string[]): Promise<void> {
+  const lock = join(CACHE, 'maven.lock')
+  mkdirSync(CACHE, { recursive: true })
+  while (!tookLock(lock)) await sleep(200)
+  try {
+    await run('mvn', ['-q', '-B', ...args])
+  } finally {
+    rmSync(lock, { force: true })
+  }
+}
+
+function tookLock(lock: string): boolean {
+  try {
+    writeFileSync(lock, String(process.pid), { flag: 'wx' })
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  try {
+    process.kill(Number(readFileSync(lock, 'utf8')), 0)
+  } catch (error) {
+    // No such file: it was given back at this moment.
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') rmSync(lock, { force: true })
+  }
+  return false
 }
 
 /** Made under another name, so that a folder of this name is whole; of two processes at it the later one takes the other's. */
@@ -79,8 +112,8 @@ export async function makeJava(into: string, making: JavaMaking): Promise<void> 
   const [lib, classes] = [join(into, 'lib'), join(into, 'classes')]
   // Maven leaves nothing beside the pom it is given, but wants a folder it may write to.
   cpSync(pom, join(into, 'pom.xml'))
-  await run('mvn', [
-    ...['-q', '-B', '-f', join(into, 'pom.xml'), `-Dserver.version=${version}`, `-Decj.version=${ECJ}`],
+  await maven([
+    ...['-f', join(into, 'pom.xml'), `-Dserver.version=${version}`, `-Decj.version=${ECJ}`],
     ...[`${COPY}:copy-dependencies`, `-DoutputDirectory=${lib}`],
   ])
   const compiler = join(lib, `ecj-${ECJ}.jar`)

@@ -6,7 +6,7 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { CACHE, COPY, isOnPath, javaVersion, once, run } from './install.ts'
+import { CACHE, COPY, isOnPath, javaVersion, maven, once, run } from './install.ts'
 import { allOrNone, makeHome, onFreePorts, removeHome, ServerProcess } from './process.ts'
 import { hasNewJava, newJava } from './search-install.ts'
 
@@ -30,7 +30,7 @@ export function missingForRegistry(): string | null {
 
 async function make(into: string): Promise<void> {
   const artifact = `io.apicurio:apicurio-registry-app:${VERSION}:tar.gz:all`
-  await run('mvn', ['-q', '-B', `${COPY}:copy`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`])
+  await maven([`${COPY}:copy`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`])
   const archive = join(into, `apicurio-registry-app-${VERSION}-all.tar.gz`)
   await run('tar', ['-xzf', archive, '-C', into])
   await run('rm', [archive])

@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { CACHE, COPY, isOnPath, JAVA, javaVersion, once, run, sourcesIn, textsOf } from './install.ts'
+import { CACHE, COPY, isOnPath, JAVA, javaVersion, maven, once, sourcesIn, textsOf } from './install.ts'
 import { allOrNone, makeHome, onFreePorts, removeHome, ServerProcess } from './process.ts'
 
 const VERSION = '4.1.0'
@@ -52,8 +52,8 @@ function folder(): string {
 async function make(into: string): Promise<void> {
   // Maven leaves nothing beside the pom it is given, but wants a folder it may write to.
   cpSync(join(SOURCES, 'pom.xml'), join(into, 'pom.xml'))
-  await run('mvn', [
-    ...['-q', '-B', '-f', join(into, 'pom.xml'), `-Dserver.version=${VERSION}`],
+  await maven([
+    ...['-f', join(into, 'pom.xml'), `-Dserver.version=${VERSION}`],
     ...[`${COPY}:copy-dependencies`, `-DoutputDirectory=${join(into, 'lib')}`],
   ])
 }

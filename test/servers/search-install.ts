@@ -23,6 +23,7 @@ import {
   JAVA,
   javaVersion,
   makeJava,
+  maven,
   once,
   run,
   sourcesIn,
@@ -181,7 +182,7 @@ function describeModule(folder: string, classname: string, { version, java }: Ma
 async function makeSecurity(kind: SearchServerKind, server: string, into: string): Promise<void> {
   const { version } = MAKINGS[kind]
   const artifact = `org.opensearch.plugin:opensearch-security:${version}:zip`
-  await run('mvn', ['-q', '-B', `${COPY}:copy`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`])
+  await maven([`${COPY}:copy`, `-Dartifact=${artifact}`, `-DoutputDirectory=${into}`])
   const [zip, all] = [join(into, `opensearch-security-${version}.zip`), join(into, 'all')]
   await run('python3', ['-m', 'zipfile', '-e', zip, all])
   // Of a library that both bring, the server's own: a class path with two versions of one is a lottery.
