@@ -8,6 +8,7 @@ import { startEmbeddedPostgres } from '../../connectors/postgres/embedded.ts'
 import { openShop } from '../../connectors/postgres/shop.ts'
 import { readDocuments } from '../../connectors/sqlite/documents.ts'
 import { Secrets } from '../secrets.ts'
+import { boundHeapGrowth } from '../worker/heap.ts'
 import { remove } from './delete.ts'
 import { demo } from './demo.ts'
 import { hub, worker } from './fleet.ts'
@@ -16,6 +17,8 @@ import { exitCodeOf } from './output.ts'
 import { produce } from './produce.ts'
 import type { Setting } from './session.ts'
 import { run, up } from './up.ts'
+
+boundHeapGrowth()
 
 const manifest = new URL('../../../package.json', import.meta.url)
 const version = existsSync(manifest)

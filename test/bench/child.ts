@@ -11,8 +11,10 @@ import { nodeDisk } from '../../core/log/node-disk.ts'
 import { pump } from '../../core/pump.ts'
 import type { ChangeRecord } from '../../core/record.ts'
 import { realClock } from '../../core/worker/clock.ts'
+import { boundHeapGrowth } from '../../core/worker/heap.ts'
 import { numbers } from '../../core/worker/metrics.ts'
 
+boundHeapGrowth()
 const [url, directory, table, wanted] = process.argv.slice(2)
 const started = performance.now()
 const log = { debug() {}, info() {}, warn() {}, error() {} }

@@ -11,9 +11,11 @@ import { nodeDisk } from '../../core/log/node-disk.ts'
 import { pump } from '../../core/pump.ts'
 import type { ChangeRecord, Table } from '../../core/record.ts'
 import { realClock } from '../../core/worker/clock.ts'
+import { boundHeapGrowth } from '../../core/worker/heap.ts'
 import { numbers } from '../../core/worker/metrics.ts'
 import { procOf } from './report.ts'
 
+boundHeapGrowth()
 const [act, directory, ...more] = process.argv.slice(2)
 const log = { debug() {}, info() {}, warn() {}, error() {} }
 const stop = new AbortController()
