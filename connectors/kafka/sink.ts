@@ -39,11 +39,11 @@ export const kafka = defineSink({
   async check(config, context) {
     serializer(config)
     batchCodec(config.compression)
-    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log))
+    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)
     await admins.use(`looking at ${config.brokers.join(', ')}`, admin => admin.listTopics())
   },
   async plan(config, tables, context): Promise<readonly SinkTarget[]> {
-    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log))
+    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)
     const known = new Set(
       await admins.use(`looking at ${config.brokers.join(', ')}`, admin => admin.listTopics()),
     )
@@ -63,7 +63,7 @@ export const kafka = defineSink({
   async forget(config, tasks, context) {
     const settings = settingsOf(config)
     const client = kafkaClient(settings, context.log)
-    await using admins = openAdmins(client)
+    await using admins = openAdmins(client, context.clock)
     const topics = await admins.use('looking for positions', admin => admin.listTopics())
     if (!topics.includes(config.position_topic)) return
     const { clock } = context

@@ -44,11 +44,11 @@ export const kafkaTopics = defineSource({
     },
   ],
   async check(config, context) {
-    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log))
+    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)
     await foundEnds(admins, config)
   },
   async plan(config, context): Promise<SourcePlan> {
-    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log))
+    await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)
     const ends = await foundEnds(admins, config)
     return {
       tables: config.topics.map(topic => ({
@@ -66,7 +66,7 @@ export const kafkaTopics = defineSource({
   async open(config, from, context): Promise<Reader<ChangeRecord>> {
     const settings = settingsOf(config)
     const client = kafkaClient(settings, context.log)
-    const admins = openAdmins(client)
+    const admins = openAdmins(client, context.clock)
     try {
       const ends = await foundEnds(admins, config)
       return await openReader(config, settings, client, admins, ends, nextOf(ends, from), context)

@@ -59,7 +59,7 @@ interface State {
 export async function openKafkaSink(config: KafkaSinkConfig, context: Context): Promise<Writer> {
   const settings = settingsOf(config, config)
   const kafka = kafkaClient(settings, context.log)
-  const admins = openAdmins(kafka)
+  const admins = openAdmins(kafka, context.clock)
   let transactions: Transactions | null = null
   try {
     const { position_topic: topic } = config

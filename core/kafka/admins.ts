@@ -3,6 +3,7 @@
  * that one that is gone fails all that comes behind.
  */
 import type { Admin, Kafka } from 'kafkajs'
+import type { Clock } from '../connector.ts'
 import { kafkaError, typeOf } from './error.ts'
 
 export interface Admins extends AsyncDisposable {
@@ -10,7 +11,15 @@ export interface Admins extends AsyncDisposable {
   use<T>(what: string, work: (admin: Admin) => Promise<T>): Promise<T>
 }
 
-export function openAdmins(kafka: Kafka): Admins {
+/**
+ * Known before it is led: right after a topic was made, and while its leader changes, the broker that is asked answers so for a moment.
+ * The client asks again of its own accord elsewhere, and not for the ends of partitions.
+ */
+const NO_LEADER = 'NOT_LEADER_FOR_PARTITION'
+const NO_LEADER_ATTEMPTS = 10
+const NO_LEADER_PAUSE_MS = 50
+
+export function openAdmins(kafka: Kafka, clock: Clock): Admins {
   let current: Promise<Admin> | null = null
   const connected = async (): Promise<Admin> => {
     const admin = kafka.admin()
@@ -35,8 +44,11 @@ export function openAdmins(kafka: Kafka): Admins {
           return await work(await admin)
         } catch (error) {
           drop(admin)
+          const type = typeOf(error)
+          if (type === NO_LEADER && attempt < NO_LEADER_ATTEMPTS)
+            await clock.sleep(attempt * NO_LEADER_PAUSE_MS)
           // It may be one that was asked about earlier.
-          if (attempt > 1 || typeOf(error) !== 'UNKNOWN_TOPIC_OR_PARTITION') throw kafkaError(error, what)
+          else if (attempt > 1 || type !== 'UNKNOWN_TOPIC_OR_PARTITION') throw kafkaError(error, what)
         }
       }
     },

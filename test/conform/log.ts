@@ -155,6 +155,14 @@ function writing({ open, topic, kit }: Opened<ChangeLog>): void {
     expect(Math.abs(versions[0]! - Date.now() * 1000), 'microseconds').toBeLessThan(DAY_US)
   })
 
+  it('knows the ends of what it has just written, of a topic that is new as well', async () => {
+    const log = await open()
+    const writer = await log.writer(source(), 0)
+    await writer.write({ records: changes(1, 3), offset: 1 })
+    expect(await log.ends()).toMatchObject([{ topic: topic(), partition: 0 }])
+    expect((await log.ends())[0]!.end).toBeGreaterThanOrEqual(2)
+  })
+
   it('numbers above the floor, and refuses to go on from a number a day ahead of the clock (V3)', async () => {
     const log = await open()
     const floor = Date.now() * 1000 + 5_000_000

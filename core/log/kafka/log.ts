@@ -60,7 +60,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   const { settings, name, clock, log, compression } = options
   const codec = batchCodec(settings.producer.compression ?? compression)
   const kafka = options.kafka ?? kafkaClient(settings, log)
-  const admins = openAdmins(kafka)
+  const admins = openAdmins(kafka, clock)
   const topic = offsetsTopic(settings, name)
   let catalog: Catalog | null = null
   try {
@@ -86,11 +86,16 @@ const catalogConfig = ({ topicConfig }: KafkaSettings): Record<string, string> =
   }
 }
 
+/** Of topic/partition. */
+const topicOfPlace = (place: string): string => place.slice(0, place.lastIndexOf('/'))
+
 function opened(state: State, id: string): KafkaLog {
   const { settings, admins, catalog, codec, kafka, clock, name, partitions, retentionHours, retention } =
     state
   const written = new Map<string, number>()
-  const ends = () => endsOfTopics(admins, [...catalog.topics], written)
+  // What we have committed ourselves the catalog may hear of a moment later.
+  const topics = () => new Set([...catalog.topics, ...[...written.keys()].map(topicOfPlace)])
+  const ends = () => endsOfTopics(admins, [...topics()], written)
   const open = (context: Context) => openProducer(state, transactionalId(settings, context.task))
   const topicConfig = {
     'cleanup.policy': 'delete',
@@ -208,7 +213,7 @@ export interface KafkaEntryLogOptions {
 export async function openKafkaEntryLog(options: KafkaEntryLogOptions): Promise<EntryLog> {
   const { settings, clock, log, pipeline, compression } = options
   const kafka = options.kafka ?? kafkaClient(settings, log)
-  const admins = openAdmins(kafka)
+  const admins = openAdmins(kafka, clock)
   const entries = openKafkaEntries({
     kafka,
     admins,

@@ -48,6 +48,9 @@ const SETTLE_MS = 100
 /** After so long without records the cluster is asked whether it still holds what was read. */
 const IDLE_MS = 5_000
 const MISFITS = 3
+/** Far longer than the markers of a transaction are apart. */
+const SHAPE_MS = 20_000
+const SHAPE_PAUSE_MS = 20
 
 export async function openKafkaReader(parts: KafkaReaderParts, options: LogReaderOptions): Promise<Reader> {
   const { catalog, id } = parts
@@ -178,8 +181,7 @@ async function collect(
     for (; i < fetched.messages.length && !isFull(); i++) {
       const message = fetched.messages[i]!
       bytes += (message.key?.length ?? 0) + (message.value?.length ?? 0)
-      // A shape is committed with its first record, or before.
-      if (!state.catalog.shapes.has(schemaOf(message.headers))) await state.catalog.refresh()
+      if (!(await knowShape(state, schemaOf(message.headers)))) break
       records.push(recordOf(state, fetched.topic, message))
     }
     const isWhole = i === fetched.messages.length
@@ -188,6 +190,21 @@ async function collect(
   }
   if (!moved) return null
   return { records, offset: positionOf(state) as unknown as Json }
+}
+
+/**
+ * A shape is committed with its first record, or before. With it: each partition has a marker of the transaction of its own, and that of
+ * the records may be written before that of the shapes. False: it was to stop. One that never comes is told by whoever needs it.
+ */
+async function knowShape({ catalog, clock, options: { signal } }: State, shape: number): Promise<boolean> {
+  if (catalog.shapes.has(shape)) return true
+  const until = clock.monotonicMs() + SHAPE_MS
+  while (!signal.aborted) {
+    await catalog.refresh()
+    if (catalog.shapes.has(shape) || clock.monotonicMs() > until) return true
+    await clock.sleep(SHAPE_PAUSE_MS, signal)
+  }
+  return false
 }
 
 async function nextFetched({ tail }: State, signal: AbortSignal): Promise<State['rest']> {

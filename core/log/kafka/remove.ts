@@ -16,7 +16,7 @@ export interface RemoveOptions {
 export async function removeKafkaLog(options: RemoveOptions): Promise<readonly string[]> {
   const { settings, clock, log, pipeline, sinks } = options
   const kafka = kafkaClient(settings, log)
-  const admins = openAdmins(kafka)
+  const admins = openAdmins(kafka, clock)
   const topic = offsetsTopic(settings, pipeline)
   const what = `removing the log of ${pipeline}`
   try {
