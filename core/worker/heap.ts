@@ -5,5 +5,7 @@
  */
 import { setFlagsFromString } from 'node:v8'
 
+export const HEAP_FLAG = '--heap-growing-percent=150'
+
 /** Of this process, from the next collection on. */
-export const boundHeapGrowth = (): void => setFlagsFromString('--heap-growing-percent=150')
+export const boundHeapGrowth = (): void => setFlagsFromString(HEAP_FLAG)

@@ -181,7 +181,8 @@ async function collect(
     for (; i < fetched.messages.length && !isFull(); i++) {
       const message = fetched.messages[i]!
       bytes += (message.key?.length ?? 0) + (message.value?.length ?? 0)
-      if (!(await knowShape(state, schemaOf(message.headers)))) break
+      const shape = schemaOf(message.headers)
+      if (!state.catalog.shapes.has(shape) && !(await learnShape(state, shape))) break
       records.push(recordOf(state, fetched.topic, message))
     }
     const isWhole = i === fetched.messages.length
@@ -196,8 +197,7 @@ async function collect(
  * A shape is committed with its first record, or before. With it: each partition has a marker of the transaction of its own, and that of
  * the records may be written before that of the shapes. False: it was to stop. One that never comes is told by whoever needs it.
  */
-async function knowShape({ catalog, clock, options: { signal } }: State, shape: number): Promise<boolean> {
-  if (catalog.shapes.has(shape)) return true
+async function learnShape({ catalog, clock, options: { signal } }: State, shape: number): Promise<boolean> {
   const until = clock.monotonicMs() + SHAPE_MS
   while (!signal.aborted) {
     await catalog.refresh()
