@@ -1,12 +1,12 @@
 /**
- * The kits every log passes: `changeLogConformance` for logs of changes, `entryLogConformance` for logs of plain entries. A log's
- * test hands over a way to open it again and again, as after a restart; the kits do the rest.
+ * The kit every log of changes passes (that of plain entries: entry-log.ts). A log's test hands over a way to open it again and again,
+ * as after a restart; the kit does the rest.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Batch, Context, Offset } from '../../core/connector.ts'
 import { Fenced } from '../../core/errors.ts'
 import { partitionOf } from '../../core/kafka/partition.ts'
-import type { ChangeLog, Entry, EntryLog, LogOffset, PlacedEntry } from '../../core/log/log.ts'
+import type { ChangeLog, LogOffset } from '../../core/log/log.ts'
 import type { ChangeRecord, LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
 import { KIT_TABLE } from './sink.ts'
@@ -45,7 +45,7 @@ export const change = (id: number, over: Partial<ChangeRecord> = {}): ChangeReco
   ...over,
 })
 /** From 0 on without a gap, unless the log's own marks stand between. */
-function expectOffsets(
+export function expectOffsets(
   records: readonly { readonly offset: number }[],
   { hasMarkers }: { readonly hasMarkers?: boolean },
 ): void {
@@ -92,7 +92,7 @@ interface Opened<L> {
 }
 
 /** Opens on one target a test, closes whatever is open behind it, and looks for handles that were left. */
-function opening<L extends AsyncDisposable>(kit: LogKit<L>): Opened<L> {
+export function opening<L extends AsyncDisposable>(kit: LogKit<L>): Opened<L> {
   let target: LogTarget<L> | null = null
   let log: L | null = null
   let handles = 0
@@ -380,48 +380,5 @@ function reading({ open, topic }: Opened<ChangeLog>): void {
     stop.abort()
     expect((await next).done).toBe(true)
     await waits
-  })
-}
-
-export function entryLogConformance(kit: LogKit<EntryLog>): void {
-  describe(`${kit.name}: log of entries`, () => {
-    const opened = opening(kit)
-    const { open } = opened
-    const entry = (n: number): Entry => ({
-      topic: 'kit.dead',
-      partition: 0,
-      key: `{"n":${n}}`,
-      value: JSON.stringify({ n, text: `"\\\u0000😀${'x'.repeat(n * 100)}` }),
-      timestampMs: 1_700_000_000_000 + n,
-    })
-    const at = (n: number): Entry => ({ ...entry(n), topic: opened.deadTopic() })
-    const read = async (log: EntryLog): Promise<PlacedEntry[]> => {
-      const found: PlacedEntry[] = []
-      for await (const one of log.entries()) found.push(one)
-      return found
-    }
-
-    it('keeps entries in order, over a restart too', async () => {
-      let log = await open()
-      expect(await read(log)).toEqual([])
-      await log.append([entry(1), entry(2)])
-      await log.append([entry(3)])
-      log = await open()
-      await log.append([entry(4)])
-      const found = await read(log)
-      expect(found.map(({ offset, ...one }) => one)).toEqual([1, 2, 3, 4].map(at))
-      expectOffsets(found, kit)
-    })
-
-    it('stores each of 50 concurrent appends once', async () => {
-      const log = await open()
-      await Promise.all([...Array(50).keys()].map(n => log.append([entry(n)])))
-      const found = await read(log)
-      expectOffsets(found, kit)
-      const byKey = (a: { key: string }, b: { key: string }) => (a.key < b.key ? -1 : 1)
-      expect(found.map(({ offset, ...one }) => one).sort(byKey)).toEqual(
-        [...Array(50).keys()].map(at).sort(byKey),
-      )
-    })
   })
 }

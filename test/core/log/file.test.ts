@@ -6,7 +6,8 @@ import { missingCompression } from '../../../core/log/codec.ts'
 import { openEntryLog, openFileLog } from '../../../core/log/file.ts'
 import { nodeDisk } from '../../../core/log/node-disk.ts'
 import { realClock } from '../../../core/worker/clock.ts'
-import { changeLogConformance, entryLogConformance, type LogTarget } from '../../conform/log.ts'
+import { entryLogConformance } from '../../conform/entry-log.ts'
+import { changeLogConformance, type LogTarget } from '../../conform/log.ts'
 
 const options = {
   disk: nodeDisk,
