@@ -6,7 +6,8 @@
  *   open     InitProducerId: the owner before is fenced, what he had begun is aborted ─▶ ready
  *   run      what `work` sends ─▶ EndTxn(commit)        any failure ─▶ EndTxn(abort), and the producer is dead: whoever has it opens another,
  *                                                        and learns from the log what became of the transaction
- *   send     AddPartitionsToTxn for those that are new ─▶ one Produce after another to each leader, not waiting between them
+ *   send     AddPartitionsToTxn for those that are new ─▶ one Produce after another to each leader, not waiting between them; but the
+ *            first to a new partition is waited for, and sent again while nobody leads it yet
  */
 import type { Kafka } from 'kafkajs'
 import type { Clock } from '../connector.ts'
@@ -166,14 +167,17 @@ async function end(state: State, { places, groups }: Taking, transactionResult: 
 const ATTEMPTS = 500
 const PAUSE_MS = 2
 
-/** The first thing that a transaction asks for: the markers of the one before may be on their way, and nothing was taken yet. */
+/** The markers of the transaction before may be on their way; or the coordinator has not heard yet of a topic that was just made. */
+const NOT_BEGUN_YET = ['CONCURRENT_TRANSACTIONS', 'UNKNOWN_TOPIC_OR_PARTITION']
+
+/** The first thing that a transaction asks for: when it is refused, nothing was taken yet. */
 async function begin(state: State, ask: (broker: Broker) => Promise<unknown>): Promise<void> {
   for (let attempt = 1; ; attempt++)
     try {
       await ask(await coordinatorBroker(state))
       return
     } catch (error) {
-      if (typeOf(error) !== 'CONCURRENT_TRANSACTIONS' || attempt === ATTEMPTS) throw error
+      if (!NOT_BEGUN_YET.includes(typeOf(error)) || attempt === ATTEMPTS) throw error
       await state.clock.sleep(PAUSE_MS)
     }
 }
@@ -204,13 +208,33 @@ async function send(
 /** A request after another, none waiting for the answer of the one before: a broker takes those of a connection in their order. */
 async function sendTo(state: State, nodeId: string, batches: readonly RecordBatch[]): Promise<Placed[]> {
   const broker = await state.cluster.findBroker({ nodeId })
-  const rounds = roundsOf(batches).map(round => ({ round, body: bodyOf(state, round) }))
-  const sent = await Promise.allSettled(
-    rounds.map(async ({ round, body }) =>
-      (await produce(broker, body)).map(placed => ({ ...placed, count: countAt(round, placed) })),
-    ),
-  )
-  return allOf(sent)
+  const rounds = roundsOf(batches)
+  const isNew = rounds[0]!.some(({ topic, partition }) => !state.sequences.has(`${topic}/${partition}`))
+  const sealedRounds = rounds.map(round => ({ round, body: bodyOf(state, round) }))
+  const placedBy = async ({ round, body }: (typeof sealedRounds)[number], ask: typeof produce) =>
+    (await ask(broker, body)).map(placed => ({ ...placed, count: countAt(round, placed) }))
+  // The first batches of a partition go alone: were they refused and those behind them taken, sending them again would turn the order.
+  const ahead = isNew ? await placedBy(sealedRounds[0]!, producerOfNew(state)) : []
+  const behind = isNew ? sealedRounds.slice(1) : sealedRounds
+  return [...ahead, ...allOf(await Promise.allSettled(behind.map(one => placedBy(one, produce))))]
+}
+
+/** Right after a topic was made, the broker that is to lead a partition may not have heard of it. */
+const NOT_LED_YET = ['NOT_LEADER_FOR_PARTITION', 'UNKNOWN_TOPIC_OR_PARTITION']
+const LED_ATTEMPTS = 10
+const LED_PAUSE_MS = 50
+
+/** Of a request that is sent again, what was taken the first time is not taken twice: the sequence numbers are the same (KIP-98). */
+function producerOfNew({ clock }: State): typeof produce {
+  return async (broker, body) => {
+    for (let attempt = 1; ; attempt++)
+      try {
+        return await produce(broker, body)
+      } catch (error) {
+        if (!NOT_LED_YET.includes(typeOf(error)) || attempt === LED_ATTEMPTS) throw error
+        await clock.sleep(attempt * LED_PAUSE_MS)
+      }
+  }
 }
 
 const countAt = (round: readonly RecordBatch[], { topic, partition }: Omit<Placed, 'count'>): number =>

@@ -4,6 +4,8 @@
  *
  *   before   the call is not handed on       ─▶ the server knows nothing of it
  *   behind   it is, and the answer is lost   ─▶ the server has done it, or does it yet
+ *
+ * Or it answers a call itself, in the server's words, and the server hears nothing of it.
  */
 import { connect, createServer, type Socket } from 'node:net'
 
@@ -17,6 +19,8 @@ export interface WireProxy extends AsyncDisposable {
   readonly port: number
   /** Counts calls anew; the cut is made once. */
   arm(cut: Cut | null, delayMs?: number): void
+  /** What `answer` makes of a call goes to the client in the server's place; null: the server's turn. */
+  answerInstead(answer: ((call: Buffer) => Buffer | null) | null): void
   /** Whether the armed cut was made. */
   wasCut(): boolean
   calls(): number
@@ -26,6 +30,7 @@ export async function startWireProxy(toPort: number, port = 0): Promise<WireProx
   const sockets = new Set<Socket>()
   let cut: Cut | null = null
   let [calls, delayMs] = [0, 0]
+  let answerOf: (call: Buffer) => Buffer | null = () => null
   let isDone = false
   let isAnswerLost = false
   const cutAll = () => {
@@ -51,7 +56,9 @@ export async function startWireProxy(toPort: number, port = 0): Promise<WireProx
       const isTheOne = !isDone && cut?.call === calls++
       if (isTheOne && cut!.where === 'before') return cutAll()
       if (isTheOne) isAnswerLost = true
-      upstream.write(chunk)
+      const answer = answerOf(chunk)
+      if (answer) client.write(answer)
+      else upstream.write(chunk)
     })
     upstream.on('data', chunk => {
       if (isAnswerLost) return cutAll()
@@ -69,6 +76,9 @@ export async function startWireProxy(toPort: number, port = 0): Promise<WireProx
       calls = 0
       isDone = false
       isAnswerLost = false
+    },
+    answerInstead(answer) {
+      answerOf = answer ?? (() => null)
     },
     wasCut: () => isDone,
     calls: () => calls,
