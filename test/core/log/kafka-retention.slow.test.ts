@@ -233,6 +233,34 @@ describe.skipIf(missing !== null)(title('retention on Kafka follows the sinks (K
     expect(await value(), 'what they had not read is gone: they can never go on').toBe(5)
   })
 
+  it('a broker that has not heard yet what was set back is not taken at its word', async () => {
+    const settings = own('admin', { topicConfig: { 'retention.ms': String(HOUR_MS) } })
+    const topic = `${settings.topicPrefix}kit.test.kit`
+    const at = (minutes: number): Clock => ({
+      ...realClock,
+      nowUs: () => realClock.nowUs() + minutes * 60_000_000,
+    })
+    const look = async (minutes: number) => (await opened(settings, retentionOf(), at(minutes))).retain()
+    const is = (hours: number) =>
+      expect
+        .poll(async () => Number((await ofTopic(topic))['retention.ms']) / HOUR_MS, { timeout: 60_000 })
+        .toBe(hours)
+    await fillSeen(await opened(settings, null), 0, 20, 1)
+    await look(50)
+    await is(2)
+    await look(5)
+    await is(1)
+    // What such a broker tells is what was raised; here it is so for all who ask.
+    await setByHand(topic, { 'retention.ms': String(2 * HOUR_MS) })
+    await look(5)
+    await is(1)
+    // Long after, it is somebody's will.
+    await look(8)
+    await setByHand(topic, { 'retention.ms': String(2 * HOUR_MS) })
+    await look(8)
+    await is(2)
+  })
+
   it('raised by size, where there is one; what the topic had not of its own is taken away again', async () => {
     const settings = own('admin', { topicConfig: { 'retention.ms': '-1' } })
     const topic = `${settings.topicPrefix}kit.test.kit`
