@@ -130,6 +130,7 @@ describe('cli', () => {
     })
     expect(existsSync(join(folder.path, '.millrace/logs/made-up'))).toBe(false)
     expect(countOf(join(folder.path, 'index.db'), 'items'), "the sink's data stay").toBe(rows)
+    expect(countOf(join(folder.path, 'index.db'), 'millrace_progress')).toBe(0)
     const anew = await folder.run(['run', 'p.yaml', '--until-caught-up'])
     expect(anew.code, anew.stderr).toBe(0)
     expect(
