@@ -44,12 +44,24 @@ describe('file: what else may stand there', () => {
     await using target = fileTarget()
     const folder = join(directoryOf(target), '_millrace/unfinished')
     mkdirSync(folder, { recursive: true })
-    const mine = `test%2Fsink%2F0.${2 ** 22 + 1}.1`
-    const others = [`test%2Fsink%2F1.${2 ** 22 + 1}.1`, `test%2Fsink%2F0.${process.pid}.99999`]
-    for (const name of [mine, ...others]) writeFileSync(join(folder, name), 'half')
+    // In a container each life of the program has the same pid.
+    const mine = [2 ** 22 + 1, process.pid].map(pid => `test%2Fsink%2F0.${pid}.1`)
+    const others = [`test%2Fsink%2F1.${2 ** 22 + 1}.1`, `test%2Fsink%2F0.${process.ppid}.99999`]
+    for (const name of [...mine, ...others]) writeFileSync(join(folder, name), 'half')
     await using writer = await target.open(EACH, testContext())
     await writer.write(batchOf([recordOf({ version: 1 })]))
     expect(readdirSync(folder).sort()).toEqual(others.sort())
+  })
+
+  it('takes no unfinished file of an owner with its pid, on another machine or before a restart, for its own', async () => {
+    await using target = fileTarget()
+    const folder = join(directoryOf(target), '_millrace/unfinished')
+    mkdirSync(folder, { recursive: true })
+    await using writer = await target.open(EACH, testContext())
+    for (let i = 0; i < 1_000; i++) writeFileSync(join(folder, `test%2Fsink%2F0.${process.pid}.${i}`), 'half')
+    await writer.write(batchOf([recordOf({ version: 1 })]))
+    expect((await target.objects()).size).toBe(1)
+    expect(readdirSync(folder)).toHaveLength(1_000)
   })
 
   it('does not touch a file of an object’s name that holds something else', async () => {
