@@ -57,6 +57,7 @@ export async function fileStore(root: string, task: string): Promise<ObjectStore
   return {
     name: root,
     parallel: 4,
+    unfit,
     create: (name, bytes) =>
       guarded(`writing ${join(root, name)}`, () => make(state, name, async file => file.writeFile(bytes))),
     read: name =>
@@ -74,6 +75,16 @@ export async function fileStore(root: string, task: string): Promise<ObjectStore
     remove: name => guarded(`removing ${join(root, name)}`, () => rm(join(root, name), { force: true })),
     async [Symbol.asyncDispose]() {},
   }
+}
+
+/** Of Linux, macOS and Windows, of one part of a path. */
+const MOST_PART_BYTES = 255
+
+function unfit(name: string): string | null {
+  if (name.length <= MOST_PART_BYTES) return null // of ASCII, as `safe` makes it
+  const long = name.split('/').find(part => Buffer.byteLength(part) > MOST_PART_BYTES)
+  if (long === undefined) return null
+  return `${long.slice(0, 60)}… has ${Buffer.byteLength(long)} bytes, and a name in a directory ${MOST_PART_BYTES} at most`
 }
 
 async function sweepUnfinished({ root, owner }: State): Promise<void> {
