@@ -27,7 +27,10 @@ const LIFE = randomBytes(9).toString('base64url')
 
 export const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
-export function fileError(error: unknown, what: string): Error {
+const HINT = 'Check `directory`, its rights, and that its file system has hard links.'
+
+/** `hint`: for what somebody must mend. */
+export function fileError(error: unknown, what: string, hint = HINT): Error {
   if (error instanceof ConnectorError) return error
   const code = codeOf(error)
   const told = `${what}: ${(error as Error).message}`
@@ -37,10 +40,7 @@ export function fileError(error: unknown, what: string): Error {
       ...(/ENOSPC|EDQUOT/.test(code) ? { hint: 'Make room on the disk; writing goes on by itself.' } : {}),
     })
   if (/EACCES|EPERM|EROFS|ENOTDIR|EEXIST|ENAMETOOLONG|ENOTSUP|EXDEV/.test(code))
-    return new ConnectorError('config', told, {
-      cause: error,
-      hint: 'Check `directory`, its rights, and that its file system has hard links.',
-    })
+    return new ConnectorError('config', told, { cause: error, hint })
   return new ConnectorError('bug', told, { cause: error })
 }
 
