@@ -97,9 +97,15 @@ export async function* parquetFile(
   yield take()
 }
 
+const isFloat = (kind: Kind): boolean => kind === 'float' || kind === 'double'
+
+/**
+ * Statistics of JSON nobody asks for, and they are never cut short. Those of floats leave NaN out, as the format wants it; to DuckDB and
+ * PostgreSQL it is the greatest of all, and they would not look for it in the group.
+ */
 const sources = (columns: readonly TypedColumn[], group: readonly TypedValue[][]): ColumnSource[] =>
   columns.map(({ name, kind }, i) => ({
     name,
     data: group[i]! as ColumnSource['data'],
-    statistics: kind !== 'json', // nobody asks for the least document, and it is never cut short
+    statistics: kind !== 'json' && !(isFloat(kind) && group[i]!.some(Number.isNaN)),
   }))
