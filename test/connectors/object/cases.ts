@@ -762,6 +762,23 @@ function owners(on: On): void {
   )
 
   it(
+    'refuse a table whose column is called as one of `metadata`, in plan and when it comes: one of the two would be lost',
+    on(async ({ open, names, target, context }) => {
+      const table: Table = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: '_op', type: 'text' }] }
+      const refusal = { kind: 'config', message: expect.stringContaining('_op') }
+      const config = target.sink.config.parse(target.place) as never
+      await expect(
+        target.sink.plan!(config, [{ table, topic: 'kit.test.kit' }], context),
+      ).rejects.toMatchObject(refusal)
+      const writer = await open(NOW)
+      await expect(writer.write(batchOf(some(1, 0, () => ({ table }))))).rejects.toMatchObject(refusal)
+      const other = await open({ ...NOW, metadata: ['version'] }, { epoch: 2 })
+      await other.write(batchOf(some(1, 0, () => ({ table }))))
+      expect(await names()).toHaveLength(1)
+    }),
+  )
+
+  it(
     'plan refuses a field that a table does not have',
     on(async ({ target, context }) => {
       const config = target.sink.config.parse({
