@@ -112,6 +112,19 @@ describe('files of rows, read by DuckDB', () => {
     ).toEqual([{ n: '10000', b: '0' }])
   })
 
+  it('Parquet has smaller row groups of long rows, for a group is in memory while it is made', async () => {
+    const text = 'x'.repeat(4 << 20)
+    const rows = Array.from({ length: 20 }, (_, i) => `{"c_int4":${i},"c_text":"${text}"}`)
+    const path = await saved(rows, { format: 'parquet', compression: 'snappy', numeric: 'string' }, 1 << 20)
+    const groups = await sql(
+      `SELECT row_group_num_rows AS n FROM parquet_metadata('${path}') WHERE path_in_schema = 'c_int4' ORDER BY row_group_id`,
+    )
+    expect(groups.map(({ n }) => Number(n))).toEqual([8, 8, 4])
+    expect(
+      await sql(`SELECT count(*) AS n, sum(c_int4) AS s FROM '${path}' WHERE length(c_text) = ${4 << 20}`),
+    ).toEqual([{ n: '20', s: '190' }])
+  })
+
   it('numeric is a text with all digits, or a double, as told', async () => {
     const row = '{"c_numeric":"12345678901234567890.10"}'
     for (const [numeric, type, text] of [
