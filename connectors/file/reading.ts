@@ -9,6 +9,8 @@ import { ConnectorError } from '../../core/errors.ts'
 import type { Found, ReadableStore } from '../object/store.ts'
 import { codeOf, fileError } from './store.ts'
 
+const HINT = 'Check `directory`, and that the user of this process may read all below it.'
+
 export function fileReading(root: string): ReadableStore {
   return {
     name: root,
@@ -35,11 +37,13 @@ async function statOf(path: string): Promise<Stats | null> {
     return await stat(path)
   } catch (error) {
     if (/ENOENT|ENOTDIR/.test(codeOf(error))) return null
-    throw fileError(error, `looking at ${path}`)
+    throw fileError(error, `looking at ${path}`, HINT)
   }
 }
 
 const PAGE = 1_000
+/** Nothing in them is read, and they may be closed to us: what looking.ts leaves out, and what file systems keep at their root. */
+const LEFT_OUT = /^[._]|^lost\+found$/
 
 /** As a bucket lists: `a.csv` before what is in the folder `a`. Links to folders are not followed. */
 async function* list(root: string, folder: string): AsyncGenerator<readonly Found[]> {
@@ -53,7 +57,7 @@ async function* list(root: string, folder: string): AsyncGenerator<readonly Foun
         cause: error,
         hint: 'Make or mount it, or mend `directory`.',
       })
-    throw fileError(error, `listing ${join(root, folder)}`)
+    throw fileError(error, `listing ${join(root, folder)}`, HINT)
   }
   const named = entries.map(entry => ({
     entry,
@@ -64,6 +68,7 @@ async function* list(root: string, folder: string): AsyncGenerator<readonly Foun
   for (const { entry } of named) {
     const name = folder + entry.name
     if (entry.isDirectory()) {
+      if (LEFT_OUT.test(entry.name)) continue
       yield page
       page = []
       yield* list(root, `${name}/`)
@@ -94,7 +99,7 @@ async function range(path: string, object: Found, from: number, length: number):
     return now.version === object.version && now.size === object.size ? bytes : null
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null
-    throw fileError(error, `reading ${path}`)
+    throw fileError(error, `reading ${path}`, HINT)
   } finally {
     await file?.close()
   }

@@ -10,7 +10,7 @@ export const fileSource = objectSource({
   place: {
     directory: z.string().min(1).meta({
       title: 'Directory',
-      description: 'All below it is read. It must be there.',
+      description: 'All below it is read, but `lost+found`. It must be there.',
     }),
   },
   examples: [

@@ -2,8 +2,10 @@
  * Objects as files of a directory. A file is written under another name, synced, and given its name by link(2), which refuses one that
  * is taken: whole and durable, or not there.
  *
- *   <directory>/_millrace/unfinished/   what is being written; what a kill left is removed by the task's next owner
+ *   <directory>/_millrace/unfinished/<task>.<pid>.<life>.<number>   what is being written; what a kill left is removed by the task's next
+ *                                                                   owner, on the same machine or in the same container
  */
+import { randomBytes } from 'node:crypto'
 import { type FileHandle, link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { ConnectorError } from '../../core/errors.ts'
@@ -16,12 +18,19 @@ interface State {
   readonly root: string
   /** Of this task, in UNFINISHED. */
   readonly owner: string
-  count: number
+  /** Folders that are known to be durable themselves. */
+  readonly synced: Set<string>
 }
+
+/** Of this process: its pid alone may be that of another on another machine, or of the one before in the same container. */
+const LIFE = randomBytes(9).toString('base64url')
 
 export const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
-export function fileError(error: unknown, what: string): Error {
+const HINT = 'Check `directory`, its rights, and that its file system has hard links.'
+
+/** `hint`: for what somebody must mend. */
+export function fileError(error: unknown, what: string, hint = HINT): Error {
   if (error instanceof ConnectorError) return error
   const code = codeOf(error)
   const told = `${what}: ${(error as Error).message}`
@@ -31,15 +40,12 @@ export function fileError(error: unknown, what: string): Error {
       ...(/ENOSPC|EDQUOT/.test(code) ? { hint: 'Make room on the disk; writing goes on by itself.' } : {}),
     })
   if (/EACCES|EPERM|EROFS|ENOTDIR|EEXIST|ENAMETOOLONG|ENOTSUP|EXDEV/.test(code))
-    return new ConnectorError('config', told, {
-      cause: error,
-      hint: 'Check `directory`, its rights, and that its file system has hard links.',
-    })
+    return new ConnectorError('config', told, { cause: error, hint })
   return new ConnectorError('bug', told, { cause: error })
 }
 
 export async function fileStore(root: string, task: string): Promise<ObjectStore> {
-  const state: State = { root, owner: `${safe(task)}.`, count: 0 }
+  const state: State = { root, owner: `${safe(task)}.`, synced: new Set() }
   const guarded = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     try {
       return await work()
@@ -51,6 +57,7 @@ export async function fileStore(root: string, task: string): Promise<ObjectStore
   return {
     name: root,
     parallel: 4,
+    unfit,
     create: (name, bytes) =>
       guarded(`writing ${join(root, name)}`, () => make(state, name, async file => file.writeFile(bytes))),
     read: name =>
@@ -70,11 +77,24 @@ export async function fileStore(root: string, task: string): Promise<ObjectStore
   }
 }
 
+/** Of Linux, macOS and Windows, of one part of a path. */
+const MOST_PART_BYTES = 255
+
+function unfit(name: string): string | null {
+  if (name.length <= MOST_PART_BYTES) return null // of ASCII, as `safe` makes it
+  const long = name.split('/').find(part => Buffer.byteLength(part) > MOST_PART_BYTES)
+  if (long === undefined) return null
+  return `${long.slice(0, 60)}… has ${Buffer.byteLength(long)} bytes, and a name in a directory ${MOST_PART_BYTES} at most`
+}
+
 async function sweepUnfinished({ root, owner }: State): Promise<void> {
   const folder = join(root, UNFINISHED)
-  for (const name of await readdir(folder).catch(() => []))
-    if (name.startsWith(owner) && !isAlive(Number(name.slice(owner.length).split('.')[0])))
-      await rm(join(folder, name), { force: true })
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!name.startsWith(owner)) continue
+    const [pid, life] = name.slice(owner.length).split('.')
+    const isRunning = Number(pid) === process.pid ? life === LIFE : isAlive(Number(pid))
+    if (!isRunning) await rm(join(folder, name), { force: true })
+  }
 }
 
 function isAlive(pid: number): boolean {
@@ -92,16 +112,17 @@ async function writeAll(file: FileHandle, body: Body): Promise<void> {
 
 let files = 0
 
-/** False: the name is taken. */
+/** False: the name is taken. Whoever took it may have been killed before his name was durable: it is in either case. */
 async function make(
-  { root, owner }: State,
+  state: State,
   name: string,
   write: (file: FileHandle) => Promise<void>,
 ): Promise<boolean> {
+  const { root, owner } = state
   const path = join(root, name)
-  const unfinished = join(root, UNFINISHED, `${owner}${process.pid}.${++files}`)
-  await makeFolder(dirname(unfinished))
-  await makeFolder(dirname(path))
+  const unfinished = join(root, UNFINISHED, `${owner}${process.pid}.${LIFE}.${++files}`)
+  await makeFolder(state, dirname(unfinished))
+  await makeFolder(state, dirname(path))
   try {
     const file = await open(unfinished, 'wx', 0o644)
     try {
@@ -110,22 +131,35 @@ async function make(
     } finally {
       await file.close()
     }
-    await link(unfinished, path)
+    const isMade = await linked(unfinished, path)
     await syncFolder(dirname(path))
-    return true
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false
-    throw error
+    return isMade
   } finally {
     await rm(unfinished, { force: true })
   }
 }
 
-/** A new folder is durable when the one above it is synced. */
-async function makeFolder(folder: string): Promise<void> {
+async function linked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to)
+    return true
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return false
+    throw error
+  }
+}
+
+const MOST_SYNCED = 10_000
+
+/** A folder is durable when the one above it is synced: also one that was there, for who made it may have been killed before that. */
+async function makeFolder({ root, synced }: State, folder: string): Promise<void> {
   const first = await mkdir(folder, { recursive: true })
-  if (first === undefined) return
-  for (let at = folder; at.length >= first.length; at = dirname(at)) await syncFolder(dirname(at))
+  if (first === undefined && synced.has(folder)) return
+  const least = Math.min(join(root, 'x').length, first?.length ?? Number.POSITIVE_INFINITY)
+  for (let at = folder; at.length >= least && at !== dirname(at); at = dirname(at))
+    await syncFolder(dirname(at))
+  if (synced.size >= MOST_SYNCED) synced.clear()
+  synced.add(folder)
 }
 
 async function syncFolder(folder: string): Promise<void> {

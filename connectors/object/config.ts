@@ -1,6 +1,7 @@
 /** The options that all object sinks have, beside those of their store. */
 import { z } from 'zod'
 import { FILE_COMPRESSIONS, type FileOptions, FORMATS } from '../../core/format/file.ts'
+import { placesOf } from '../../core/format/template.ts'
 
 export const METADATA = ['op', 'version', 'committed_at', 'topic', 'partition', 'offset'] as const
 export type Metadata = (typeof METADATA)[number]
@@ -15,6 +16,11 @@ function isZone(text: string): boolean {
     return false
   }
 }
+
+/** Of what stands between the place and the object's name. */
+const FOLDERS = /^(?!\/|_millrace)(?!.*(?:^|\/)\.\.?(?:\/|$)).*[^/]$/s
+const NO_FOLDERS = 'must not begin or end with /, nor with _millrace, nor hold . or .. as a folder'
+const PLACES = ['topic', 'schema', 'table', 'partition'] as const
 
 const partition = z
   .strictObject({
@@ -33,6 +39,7 @@ const partition = z
         /^(?:[^YMDHm]|YYYY|MM|DD|HH|mm|[a-z]+=)+$/,
         'may hold YYYY, MM, DD, HH and mm, and lower-case words before a =',
       )
+      .regex(FOLDERS, NO_FOLDERS)
       .default('year=YYYY/month=MM/day=DD/hour=HH')
       .meta({ title: 'Pattern', description: 'With `by: time`: YYYY, MM, DD, HH and mm are filled in.' }),
     zone: zone
@@ -136,10 +143,15 @@ export const shared = {
   }),
   path: z
     .string()
-    .regex(
-      /^(?!\/|_millrace)(?!.*(?:^|\/)\.\.?(?:\/|$)).*[^/]$/s,
-      'must not begin or end with /, nor with _millrace, nor hold . or .. as a folder',
-    )
+    .regex(FOLDERS, NO_FOLDERS)
+    .superRefine((path, context) => {
+      const unknown = placesOf(path).find(name => !(PLACES as readonly string[]).includes(name))
+      if (unknown !== undefined)
+        context.addIssue({
+          code: 'custom',
+          message: `holds \${${unknown}}: there is ${PLACES.map(name => `\${${name}}`).join(', ')}; values of columns make folders by \`partition\``,
+        })
+    })
     .default('${topic}/${partition}')
     .meta({
       title: 'Path',
@@ -160,6 +172,17 @@ export const shared = {
 
 const schema = z.strictObject(shared)
 export type ObjectConfig = z.output<typeof schema>
+
+/** For the whole of a sink's options. */
+export function refuseLostPartition(options: unknown, context: z.RefinementCtx): void {
+  const { path, partition } = options as ObjectConfig
+  if (partition.by === 'log' || path.includes('${partition}')) return
+  context.addIssue({
+    code: 'custom',
+    path: ['path'],
+    message: `has no \${partition}, and so \`partition.by: ${partition.by}\` would make no folders`,
+  })
+}
 
 export const fileOptions = ({ format, compression, numeric, decimal }: ObjectConfig): FileOptions => ({
   format,

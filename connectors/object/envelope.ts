@@ -1,4 +1,5 @@
 /** A record as a row of a file: its columns, and its text. */
+import { ConnectorError } from '../../core/errors.ts'
 import { type Column, isMissingColumns, type LogRecord, type Table } from '../../core/record.ts'
 import { quote } from '../../core/row.ts'
 import type { Metadata, ObjectConfig } from './config.ts'
@@ -30,7 +31,7 @@ export const CHANGE_COLUMNS: readonly Column[] = [
 
 /** How records become rows, for one sink's options. */
 export interface Envelope {
-  /** The same list for the same shape, however often the shape comes. */
+  /** The same list for the same shape, however often the shape comes. Throws `config` for a table that has one of `metadata` itself. */
   columns(table: Table): readonly Column[]
   /** JSON text of an object with these members, some of them; null: the sink leaves it out. */
   row(record: LogRecord): string | null
@@ -51,6 +52,7 @@ export function envelopeOf({ envelope, metadata, deletes, sweeps }: ObjectConfig
     columns(table) {
       const known = byTable.get(table)
       if (known) return known
+      refuseDoubles(own, table)
       const columns = [...own, ...table.columns]
       const text = JSON.stringify(columns)
       const shared = byText.get(text) ?? columns
@@ -69,6 +71,18 @@ export function envelopeOf({ envelope, metadata, deletes, sweeps }: ObjectConfig
       return row.length === 2 ? `${text}}` : `${text},${row.slice(1)}`
     },
   }
+}
+
+function refuseDoubles(own: readonly Column[], { schema, name, columns }: Table): void {
+  const double = own.find(one => columns.some(column => column.name === one.name))
+  if (double === undefined) return
+  throw new ConnectorError(
+    'config',
+    `${schema}.${name} has a column ${double.name}, and \`metadata\` would give each row another one called so`,
+    {
+      hint: `Leave ${double.name.slice(1)} out of the sink's \`metadata\`, or rename the column with a transform.`,
+    },
+  )
 }
 
 const METADATA_OF: Readonly<Record<Metadata, (record: LogRecord) => string>> = {

@@ -78,17 +78,31 @@ const PARTITIONS: Readonly<Record<Options['by'], (options: Options) => PathOf>> 
       const row = rowOf(record)
       const raw = row?.values[row.names.indexOf(field)]
       if (raw === undefined || raw === 'null') return NO_VALUE
-      const text = plain(raw)
-      // Without a zone it counts as UTC, as in the columns of a file.
-      const ms = Date.parse(/T[\d:.]+$/.test(text) ? `${text}Z` : text)
+      const ms = msOf(plain(raw))
       if (Number.isNaN(ms))
         throw new ConnectorError(
           'data',
-          `the time field ${field} holds ${raw.slice(0, 40)}, which is no time`,
+          `the time field ${field} holds ${raw.slice(0, 40)}, which is no time that a folder can be named by`,
         )
       return folder(ms)
     }
   },
+}
+
+const TIME = /^([+-]\d{6}|\d{4})-\d\d-\d\d(?:([T ])\d\d:\d\d(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d(?::\d\d)?)?)?$/
+/** A day less than a Date can hold, for zones. */
+const MOST_MS = 8.64e15 - 86_400_000
+
+/** NaN: no date or time. Without a zone it counts as UTC, as in the columns of a file: never as of the machine's own. */
+function msOf(text: string): number {
+  const parts = TIME.exec(text)
+  if (!parts) return Number.NaN
+  const [, , between, zone] = parts
+  // A day alone is UTC by itself; PostgreSQL writes +02 for +02:00.
+  const more =
+    between === undefined || zone === 'Z' || zone?.length === 6 ? '' : zone === undefined ? 'Z' : ':00'
+  const ms = Date.parse(text.replace(' ', 'T') + more)
+  return Math.abs(ms) <= MOST_MS ? ms : Number.NaN
 }
 
 /** A deleted row's columns are those that the source still knew. */

@@ -4,7 +4,7 @@ import type { Context, Sink, SinkTarget, TableAtSink } from '../../core/connecto
 import { asConnectorError, ConnectorError } from '../../core/errors.ts'
 import { checkFileOptions } from '../../core/format/file.ts'
 import type { Json, Table } from '../../core/record.ts'
-import { fileOptions, type ObjectConfig, shared } from './config.ts'
+import { fileOptions, type ObjectConfig, refuseLostPartition, shared } from './config.ts'
 import { envelopeOf } from './envelope.ts'
 import { safe } from './layout.ts'
 import { forget } from './manifests.ts'
@@ -33,7 +33,7 @@ export function objectSink<K extends z.ZodRawShape>(parts: ObjectSinkParts<K>): 
   return {
     name,
     summary,
-    config: z.strictObject({ ...place, ...shared }),
+    config: z.strictObject({ ...place, ...shared }).superRefine(refuseLostPartition),
     examples: examples as Sink['examples'],
     keyed: () => false,
     delivery: () => 'exactly_once',
@@ -77,8 +77,11 @@ export function objectSink<K extends z.ZodRawShape>(parts: ObjectSinkParts<K>): 
 async function probe(store: ObjectStore, { clock, pipeline }: Context): Promise<void> {
   const name = `_millrace/check-${pipeline}-${clock.nowUs()}-${process.pid}.json`
   const bytes = Buffer.from('{"check":1}')
+  await store.create(name, bytes).catch(async error => {
+    await store.remove(name).catch(() => {}) // it may be there all the same; what failed before is what is told
+    throw error
+  })
   try {
-    await store.create(name, bytes)
     if (await store.create(name, Buffer.from('{"check":2}')))
       throw new ConnectorError(
         'config',
@@ -149,7 +152,7 @@ function refuseMissingFields({ partition }: ObjectConfig, { schema, name, column
     'config',
     `${schema}.${name} has no column ${missing.join(', ')}, by which the sink parts it`,
     {
-      hint: 'Give tables without it a sink of their own, with "only".',
+      hint: 'Give tables without it a sink of their own, with "only"; a source that learns columns from what it reads must have it in its `columns`.',
     },
   )
 }

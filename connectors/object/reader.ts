@@ -48,6 +48,8 @@ interface State {
   readonly done: Done
   readonly rowsOf: RowsOf
   open: Open | null
+  /** The last offset said that one is half read: when it is not, one must say so, or the object would be needed for ever. */
+  isOpenTold: boolean
   /** The last object that could not be read as it was listed. */
   refused: string | null
   records: ChangeRecord[]
@@ -66,6 +68,7 @@ export function openReader(parts: ReaderParts, from: Offset | null, context: Con
     done: order === 'name' ? doneByName(saved) : doneByTime(saved, lateMs),
     rowsOf: rowReader(parts),
     open: (saved?.open ?? null) as Open | null,
+    isOpenTold: (saved?.open ?? null) !== null,
     refused: null,
     records: [],
     bytes: 0,
@@ -104,6 +107,7 @@ function take(state: State, isLevel: boolean): Batch<ChangeRecord> {
   state.records = []
   state.bytes = 0
   state.flushedMs = context.clock.monotonicMs()
+  state.isOpenTold = open !== null
   return {
     records,
     offset: { ...done.toJson(), open: open as Json },
@@ -135,7 +139,7 @@ async function* batches(state: State): AsyncGenerator<Batch<ChangeRecord>> {
     }
     const wasLevel = isLevel
     isLevel = awaited?.size === 0 && !seen.isCut
-    if (state.records.length > 0 || (isLevel && !wasLevel)) yield take(state, isLevel)
+    if (state.records.length > 0 || state.isOpenTold || (isLevel && !wasLevel)) yield take(state, isLevel)
     if (seen.isCut) continue
     const { follow_ms: followMs, settle_ms: settleMs } = options
     await clock.sleep(seen.waiting.size > 0 ? Math.min(followMs, settleMs) : followMs, signal)

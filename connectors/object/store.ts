@@ -19,6 +19,8 @@ export interface ObjectStore extends AsyncDisposable {
   readonly name: string
   /** Objects that are put side by side. */
   readonly parallel: number
+  /** Why it has no object of that name, ever; null: it may have one. */
+  unfit(name: string): string | null
   /** Small, whole, and only if there is none of that name, whoever else tries at this moment: true. Else false. */
   create(name: string, bytes: Buffer): Promise<boolean>
   /** null: there is none. */

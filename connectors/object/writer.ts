@@ -33,7 +33,7 @@ import {
   settle,
   spillAbove,
 } from './gather.ts'
-import { type PathOf, pathOf } from './layout.ts'
+import { objectName, type PathOf, pathOf } from './layout.ts'
 import { type Announced, claim, type Manifests } from './manifests.ts'
 import type { ObjectStore } from './store.ts'
 
@@ -124,9 +124,11 @@ async function guarded(state: State, batch: Batch): Promise<readonly Rejected[]>
 /** `line` null: left out. */
 type Taken = { readonly record: LogRecord; readonly placed: Placed | null }
 
-function place({ envelope, pathOf, file, stage }: State, records: readonly LogRecord[]) {
+function place(state: State, records: readonly LogRecord[]) {
+  const { envelope, file, stage } = state
   const placed: Taken[] = []
   const rejected: Rejected[] = []
+  const pathOf = fittingPathOf(state)
   for (const record of records) {
     try {
       const row = envelope.row(record)
@@ -147,6 +149,19 @@ function place({ envelope, pathOf, file, stage }: State, records: readonly LogRe
     }
   }
   return { placed, rejected }
+}
+
+/** Throws `data` where the store would have no object of that name. */
+function fittingPathOf({ store, pathOf, extension }: State): PathOf {
+  let fits = ''
+  return record => {
+    const path = pathOf(record)
+    if (path === fits) return path
+    const why = store.unfit(objectName(path, record, extension))
+    if (why !== null) throw new ConnectorError('data', `no object of ${store.name} can be called so: ${why}`)
+    fits = path
+    return path
+  }
 }
 
 async function write(state: State, placed: readonly Taken[], offset: LogOffset): Promise<void> {

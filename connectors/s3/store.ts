@@ -68,6 +68,7 @@ export function s3Store(client: S3Client, config: S3Config, signal: AbortSignal)
   return {
     name: state.name,
     parallel: config.parallel,
+    unfit: name => unfit(prefixOf(config) + name),
     create: (name, bytes) => createOnly(state, name, bytes, {}),
     read: name => read(state, name),
     put: (name, body, mark) => put(state, name, body, mark),
@@ -81,6 +82,15 @@ export function s3Store(client: S3Client, config: S3Config, signal: AbortSignal)
 }
 
 const at = ({ config }: State, name: string) => ({ Bucket: config.bucket, Key: prefixOf(config) + name })
+
+const MOST_KEY_BYTES = 1_024
+
+function unfit(key: string): string | null {
+  const bytes = Buffer.byteLength(key)
+  return bytes <= MOST_KEY_BYTES
+    ? null
+    : `${key.slice(0, 60)}… has ${bytes} bytes, and a key of S3 ${MOST_KEY_BYTES} at most`
+}
 
 /** Of objects that hold records. */
 const settings = ({ config }: State, mark: Mark) => ({

@@ -34,6 +34,8 @@ const SCHEMAS: Readonly<Record<Kind, (column: TypedColumn) => unknown>> = {
 
 export const nameOf = (text: string): string => text.replace(/[^A-Za-z0-9_]/g, '_').replace(/^(?=\d|$)/, '_')
 
+const PRIMITIVE = /^(?:null|boolean|int|long|float|double|bytes|string)$/
+
 /** Names that Avro does not take are changed, two that meet then are numbered. */
 export function namesOf(columns: readonly TypedColumn[]): string[] {
   const taken = new Set<string>()
@@ -50,7 +52,7 @@ export function avroSchema(name: string, columns: readonly TypedColumn[]): objec
   const names = namesOf(columns)
   return {
     type: 'record',
-    name: nameOf(name),
+    name: PRIMITIVE.test(name) ? `${name}_` : nameOf(name),
     fields: columns.map((column, i) => ({
       name: names[i],
       type: ['null', SCHEMAS[column.kind](column)],

@@ -1,6 +1,7 @@
 /**
- * Rows as a Parquet file: a column for each, its type from the table's, all of them optional; row groups of a fixed number of rows, so that
- * the same rows make the same bytes; statistics; pages compressed. What is nested (json, arrays) is text with the logical type JSON.
+ * Rows as a Parquet file: a column for each, its type from the table's, all of them optional; row groups by number and length of their
+ * rows alone, so that the same rows make the same bytes; statistics; pages compressed. What is nested (json, arrays) is text with the
+ * logical type JSON.
  */
 import { gzipSync } from 'node:zlib'
 import { ByteWriter, type ColumnSource, ParquetWriter, type SchemaElement } from 'hyparquet-writer'
@@ -11,8 +12,9 @@ import { zstdOnce } from './compress.ts'
 export type ParquetCompression = 'none' | 'snappy' | 'gzip' | 'zstd'
 const CODECS = { none: 'UNCOMPRESSED', snappy: 'SNAPPY', gzip: 'GZIP', zstd: 'ZSTD' } as const
 
-/** Rows of a group: their columns are in memory while it is written. */
+/** Of a group, whichever comes first: its columns are in memory while it is written. */
 const GROUP_ROWS = 10_000
+const GROUP_CHARACTERS = 32 << 20
 
 type Element = Partial<SchemaElement>
 const time = (isAdjustedToUTC: boolean): Element =>
@@ -79,15 +81,18 @@ export async function* parquetFile(
     return taken
   }
   let group = columns.map((): TypedValue[] => [])
+  let characters = 0
   const end = async (): Promise<Buffer> => {
     await writer.write({ columnData: sources(columns, group), rowGroupSize: GROUP_ROWS })
     group = columns.map((): TypedValue[] => [])
+    characters = 0
     return take()
   }
   for await (const some of lines)
     for (const line of some) {
       takeValues(line, columns, group)
-      if (group[0]!.length < GROUP_ROWS) continue
+      characters += line.length
+      if (group[0]!.length < GROUP_ROWS && characters < GROUP_CHARACTERS) continue
       yield await end()
       await new Promise(resolve => setImmediate(resolve)) // a group takes a while: leases are renewed meanwhile
     }
@@ -97,9 +102,15 @@ export async function* parquetFile(
   yield take()
 }
 
+const isFloat = (kind: Kind): boolean => kind === 'float' || kind === 'double'
+
+/**
+ * Statistics of JSON nobody asks for, and they are never cut short. Those of floats leave NaN out, as the format wants it; to DuckDB and
+ * PostgreSQL it is the greatest of all, and they would not look for it in the group.
+ */
 const sources = (columns: readonly TypedColumn[], group: readonly TypedValue[][]): ColumnSource[] =>
   columns.map(({ name, kind }, i) => ({
     name,
     data: group[i]! as ColumnSource['data'],
-    statistics: kind !== 'json', // nobody asks for the least document, and it is never cut short
+    statistics: kind !== 'json' && !(isFloat(kind) && group[i]!.some(Number.isNaN)),
   }))

@@ -1,7 +1,8 @@
 /**
  * Rows as Protobuf messages (proto3, every field `optional`, so that null differs from 0). Times, decimals, UUIDs and JSON are strings,
- * as the log has them. A field keeps its number for ever: what a table loses is reserved, what it gains gets the next one; the numbers
- * there are come from the schema that the registry has.
+ * as the log has them. A field keeps its number for ever: what a table loses stays, and is not set; what it gains gets the next one; the
+ * numbers there are come from the schema that the registry has. So a task that goes back to records from before a change, as each does that
+ * is begun again, makes the same schema as the one that is ahead.
  *
  *   boolean bool   int int32   long int64   float float   double double   bytes bytes   the rest string
  */
@@ -82,12 +83,8 @@ export function protobufMessage(
       )
     return { name: own, type: typeOf(column), number: before?.number ?? free() }
   })
-  const gone = [...known.values()].filter(field => !taken.has(field.name)).map(field => field.number)
-  return messageOf(
-    nameOf(name),
-    fields,
-    [...reserved, ...gone].sort((a, b) => a - b),
-  )
+  const kept = [...known.values()].filter(field => !taken.has(field.name))
+  return messageOf(nameOf(name), fields, kept, reserved)
 }
 
 function fieldsOf(previous: string | null): { known: Map<string, Field>; reserved: number[] } {
@@ -102,8 +99,15 @@ function fieldsOf(previous: string | null): { known: Map<string, Field>; reserve
   return { known, reserved }
 }
 
-function messageOf(name: string, fields: readonly Field[], reserved: readonly number[]): ProtobufMessage {
-  const lines = fields.map(field => `  optional ${field.type} ${field.name} = ${field.number};\n`)
+/** `kept`: fields that are not written. */
+function messageOf(
+  name: string,
+  fields: readonly Field[],
+  kept: readonly Field[],
+  reserved: readonly number[],
+): ProtobufMessage {
+  const all = [...fields, ...kept].sort((a, b) => a.number - b.number)
+  const lines = all.map(field => `  optional ${field.type} ${field.name} = ${field.number};\n`)
   const gone = reserved.length > 0 ? `  reserved ${reserved.join(', ')};\n` : ''
   const schema = `syntax = "proto3";\nmessage ${name} {\n${gone}${lines.join('')}}\n`
   const type = protobuf.parse(schema, { keepCase: true }).root.lookupType(name)

@@ -55,6 +55,8 @@ function fill(
   for (let cells = rowAt(state); cells; cells = rowAt(state)) {
     if (shape.names === null || shape.names.length === 0) {
       const isHeader = shape.names === null
+      if (isHeader && cells.length === 1 && cells[0] === null) continue // an empty line
+      if (isHeader) refuseReturns(cells)
       shape.names = cells.map((cell, i) => (isHeader && cell !== null ? cell : `column${i + 1}`))
       shape.types = cells.map(() => 'text')
       refuseDoubles(shape.names)
@@ -127,6 +129,19 @@ function newlinesIn(text: string): number {
   let count = 0
   for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count++
   return count
+}
+
+/** The whole file would be its first line, and lost in silence. */
+function refuseReturns(cells: readonly (string | null)[]): void {
+  const bad = cells.find(cell => cell && /\r(?!\n)/.test(cell))
+  if (bad === undefined) return
+  throw new ConnectorError(
+    'config',
+    `its first line holds a carriage return: ${JSON.stringify(bad).slice(0, 60)}`,
+    {
+      hint: 'Lines end with \\n or \\r\\n; those of a carriage return alone are not read. Write the object anew.',
+    },
+  )
 }
 
 function refuseDoubles(names: readonly string[]): void {

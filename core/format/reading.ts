@@ -60,6 +60,7 @@ function rowsIn(
   if (format === 'parquet') return parquetRows(bytes, from.line)
   const canEnter = format === 'jsonl' && compression === 'none'
   const enter = canEnter ? from : { line: 0, byte: 0 }
+  if (bytes.size === 0 && compression !== 'none') throw notWhole(compression, 'it has no bytes')
   const text = opened(rangesOf(bytes, enter.byte), compression)
   return format === 'jsonl' ? jsonRows(text, enter, canEnter) : csvRows(text, csv)
 }
@@ -84,9 +85,12 @@ async function* opened(chunks: AsyncIterable<Buffer>, compression: FileCompressi
     yield* decompressed(chunks, compression)
   } catch (error) {
     if (error instanceof ConnectorError || compression === 'none') throw error
-    throw new ConnectorError('config', `it is no whole file of ${compression}: ${(error as Error).message}`, {
-      cause: error,
-      hint: 'Its ending says that it is compressed so.',
-    })
+    throw notWhole(compression, (error as Error).message, error)
   }
 }
+
+const notWhole = (compression: FileCompression, why: string, cause?: unknown): ConnectorError =>
+  new ConnectorError('config', `it is no whole file of ${compression}: ${why}`, {
+    cause,
+    hint: 'Its ending says that it is compressed so.',
+  })

@@ -8,10 +8,13 @@ import { ConnectorError } from '../errors.ts'
 export type SchemaType = 'AVRO' | 'PROTOBUF' | 'JSON'
 
 export const registrySchema = z.strictObject({
-  url: z.string().min(1).meta({
-    title: 'URL',
-    description: 'http://host:8081; of Apicurio http://host:8080/apis/ccompat/v7.',
-  }),
+  url: z
+    .string()
+    .refine(text => URL.canParse(text) && /^https?:/.test(text), 'must begin with http:// or https://')
+    .meta({
+      title: 'URL',
+      description: 'http://host:8081; of Apicurio http://host:8080/apis/ccompat/v7.',
+    }),
   username: z.string().min(1).optional().meta({ title: 'User', description: 'For basic authentication.' }),
   password: z
     .string()
@@ -119,10 +122,11 @@ async function ask(
   path: string,
   body?: object,
 ): Promise<Answer> {
-  const login =
-    username === undefined ? null : Buffer.from(`${username}:${password ?? ''}`).toString('base64')
+  const { address, user, secret } = placeOf(url)
+  const name = username ?? user
+  const login = name === '' ? null : Buffer.from(`${name}:${password ?? secret}`).toString('base64')
   try {
-    const response = await fetch(`${url.replace(/\/+$/, '')}${path}`, {
+    const response = await fetch(`${address}${path}`, {
       method,
       headers: {
         'content-type': 'application/vnd.schemaregistry.v1+json',
@@ -146,6 +150,15 @@ async function ask(
       },
     )
   }
+}
+
+/** A user and password that stand in the address are sent as a login: `fetch` takes none there. */
+function placeOf(url: string): { readonly address: string; readonly user: string; readonly secret: string } {
+  const place = new URL(url)
+  const [user, secret] = [decodeURIComponent(place.username), decodeURIComponent(place.password)]
+  place.username = ''
+  place.password = ''
+  return { address: place.href.replace(/\/+$/, ''), user, secret }
 }
 
 const hostOf = (url: string): string => (URL.canParse(url) ? new URL(url).host : '(no address)')

@@ -1,6 +1,7 @@
 /**
  * Texts that came from outside as values of a declared type: raw JSON text as the log holds it (numeric and times as strings, times with
- * zone in UTC, at most six digits of a second). undefined: it is none of that type.
+ * zone in UTC, at most six digits of a second; years outside 1 to 9999 and infinity as connectors/postgres/values.ts has them). undefined:
+ * it is none of that type.
  */
 import { plain, quote } from '../row.ts'
 
@@ -28,7 +29,10 @@ export type FromText = (text: string) => string | undefined
 
 const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/
 const TIME = /^\d\d:\d\d(?::\d\d(?:\.\d+)?)?$/
-const TIMESTAMP = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/i
+const DAY = /^(?:\d{4}|[+-]\d{6})-\d\d-\d\d$/
+const ENDLESS = /^-?infinity$/
+const TIMESTAMP =
+  /^((?:\d{4}|[+-]\d{6})-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/i
 
 export const FROM_TEXT: Readonly<Record<TextType, FromText>> = {
   bool: text =>
@@ -50,7 +54,7 @@ export const FROM_TEXT: Readonly<Record<TextType, FromText>> = {
         : undefined,
   uuid: text =>
     /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text) ? `"${text.toLowerCase()}"` : undefined,
-  date: text => (isDay(text) ? `"${text}"` : undefined),
+  date: text => (isDay(text) || ENDLESS.test(text) ? `"${text}"` : undefined),
   time: text => (TIME.test(text) ? `"${text}"` : undefined),
   timestamp: text => timestamp(text, false),
   timestamptz: text => timestamp(text, true),
@@ -98,12 +102,13 @@ function jsonOf(text: string): string | undefined {
 }
 
 const isDay = (text: string): boolean => {
-  if (!/^\d{4}-\d\d-\d\d$/.test(text)) return false
+  if (!DAY.test(text)) return false
   const ms = Date.parse(text)
   return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text)
 }
 
 function timestamp(text: string, isUtc: boolean): string | undefined {
+  if (ENDLESS.test(text)) return `"${text}"`
   const parts = TIMESTAMP.exec(text)
   if (!parts) return undefined
   const [, day, clock, fraction = '', zone = ''] = parts

@@ -44,12 +44,24 @@ describe('file: what else may stand there', () => {
     await using target = fileTarget()
     const folder = join(directoryOf(target), '_millrace/unfinished')
     mkdirSync(folder, { recursive: true })
-    const mine = `test%2Fsink%2F0.${2 ** 22 + 1}.1`
-    const others = [`test%2Fsink%2F1.${2 ** 22 + 1}.1`, `test%2Fsink%2F0.${process.pid}.99999`]
-    for (const name of [mine, ...others]) writeFileSync(join(folder, name), 'half')
+    // In a container each life of the program has the same pid.
+    const mine = [2 ** 22 + 1, process.pid].map(pid => `test%2Fsink%2F0.${pid}.1`)
+    const others = [`test%2Fsink%2F1.${2 ** 22 + 1}.1`, `test%2Fsink%2F0.${process.ppid}.99999`]
+    for (const name of [...mine, ...others]) writeFileSync(join(folder, name), 'half')
     await using writer = await target.open(EACH, testContext())
     await writer.write(batchOf([recordOf({ version: 1 })]))
     expect(readdirSync(folder).sort()).toEqual(others.sort())
+  })
+
+  it('takes no unfinished file of an owner with its pid, on another machine or before a restart, for its own', async () => {
+    await using target = fileTarget()
+    const folder = join(directoryOf(target), '_millrace/unfinished')
+    mkdirSync(folder, { recursive: true })
+    await using writer = await target.open(EACH, testContext())
+    for (let i = 0; i < 1_000; i++) writeFileSync(join(folder, `test%2Fsink%2F0.${process.pid}.${i}`), 'half')
+    await writer.write(batchOf([recordOf({ version: 1 })]))
+    expect((await target.objects()).size).toBe(1)
+    expect(readdirSync(folder)).toHaveLength(1_000)
   })
 
   it('does not touch a file of an object’s name that holds something else', async () => {
@@ -63,6 +75,21 @@ describe('file: what else may stand there', () => {
     expect(readFileSync(path, 'utf8')).toBe('not ours')
   })
 
+  it('takes folders of 255 bytes, as file systems do, and rejects longer ones', async () => {
+    await using target = fileTarget()
+    const partition = { by: 'field', fields: ['name'] }
+    await using writer = await target.open({ ...EACH, path: '${partition}', partition }, testContext())
+    const all = [250, 251].map((length, i) => ({
+      ...recordOf({ version: i + 1 }),
+      offset: i,
+      after: `{"id":${i},"name":"${'x'.repeat(length)}"}`,
+    }))
+    const rejected = await writer.write(batchOf(all))
+    expect(rejected.map(({ record }) => record.offset)).toEqual([1])
+    await writer.write(batchOf(all.slice(0, 1)))
+    expect((await target.objects()).size).toBe(1)
+  })
+
   it('tells of a directory that cannot be', async () => {
     await using target = fileTarget()
     const path = join(directoryOf(target), 'file')
@@ -70,7 +97,7 @@ describe('file: what else may stand there', () => {
     const config = file.config.parse({ directory: path }) as never
     await expect(file.check(config, testContext())).rejects.toMatchObject({
       kind: 'config',
-      message: expect.stringContaining(path),
+      message: expect.stringMatching(/writing .*file\/_millrace/),
     })
   })
 })

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { fileReading } from '../../../connectors/file/reading.ts'
 import { fileSource } from '../../../connectors/file/source.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
@@ -28,6 +29,16 @@ async function directoryPlace(): Promise<ObjectPlace> {
 
 describe('file: source', () => {
   objectSourceCases(directoryPlace)
+
+  it('does not look into folders of which nothing is read: that of a volume’s root may be closed to it', async () => {
+    await using place = await directoryPlace()
+    const { directory } = place.place as { directory: string }
+    for (const folder of ['lost+found', '.cache', '_x', 'open'])
+      await place.write(`${folder}/a.jsonl`, '{}\n')
+    const looked: string[] = []
+    for await (const page of fileReading(directory).list()) looked.push(...page.map(({ name }) => name))
+    expect(looked).toEqual(['open/a.jsonl'])
+  })
 
   it('tells of a directory that is not there', async () => {
     const config = fileSource.config.parse({ directory: '/no/such/directory' }) as never

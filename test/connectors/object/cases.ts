@@ -306,6 +306,45 @@ function folders(on: On): void {
   )
 
   it(
+    'of a value that makes no name: a dead letter, and the others go on',
+    on(async ({ open, names }) => {
+      const options = { ...NOW, path: '${partition}', partition: { by: 'field', fields: ['name'] } }
+      const writer = await open(options)
+      const all = named(3, i => (i === 1 ? 'x'.repeat(2_000) : 'y'))
+      const rejected = await writer.write(batchOf(all))
+      expect(rejected.map(({ record, error }) => [record.offset, error.kind])).toEqual([[1, 'data']])
+      expect(rejected[0]!.error.message).toMatch(/name=xxx.* bytes/)
+      expect(rejected[0]!.error.message.length).toBeLessThan(400)
+      await writer.write(batchOf([all[0]!, all[2]!], 3))
+      expect(await names()).toEqual([`name=y/${FILE(0)}`])
+    }),
+  )
+
+  it(
+    'of a time in a column without a zone: as UTC, whatever the machine’s zone, also with a space; years as the log has them',
+    on(async ({ open, names }) => {
+      const partition = { by: 'time', pattern: 'YYYY-MM-DD-HH', time_field: 'name' }
+      const before = process.env.TZ
+      process.env.TZ = 'America/New_York'
+      try {
+        const writer = await open({ ...NOW, path: '${partition}', partition })
+        const values = ['2026-01-31 22:30:00', '+012345-01-01T00:00:00', '-000043-03-15', '12', 'infinity']
+        const all = named(5, i => values[i]!)
+        expect((await writer.write(batchOf(all))).map(({ record }) => record.offset)).toEqual([3, 4])
+        await writer.write(batchOf(all.slice(0, 3)))
+      } finally {
+        process.env.TZ = before
+        if (before === undefined) delete process.env.TZ
+      }
+      expect(await names()).toEqual([
+        `+012345-01-01-00/${FILE(1)}`,
+        `-000043-03-15-00/${FILE(2)}`,
+        `2026-01-31-22/${FILE(0)}`,
+      ])
+    }),
+  )
+
+  it(
     'takes times out of order: each record in its folder, in the order of the log',
     on(async ({ open, ids }) => {
       const writer = await open({ ...NOW, partition: { by: 'time', pattern: 'HH' } })
@@ -700,6 +739,42 @@ function owners(on: On): void {
         definition: { format: 'jsonl', sweeps: expect.stringContaining('never taken away') },
       })
       expect((plan!.definition as { columns: string[] }).columns).toContain('price numeric')
+    }),
+  )
+
+  it(
+    'takes no options that would put objects beside the place, or leave out in silence what they say',
+    on(async ({ target }) => {
+      const byField = { by: 'field', fields: ['name'] }
+      for (const [options, said] of [
+        [{ path: 'x/${country}' }, /\$\{country\}/],
+        [{ path: '${topic}', partition: byField }, /\$\{partition\}/],
+        [{ partition: { by: 'time', pattern: '../YYYY' } }, /as a folder/],
+        [{ partition: { by: 'time', pattern: '/YYYY' } }, /begin/],
+        [{ partition: { by: 'time', pattern: 'YYYY/./MM' } }, /as a folder/],
+      ] as const) {
+        const { error } = target.sink.config.safeParse({ ...target.place, ...options })
+        expect(error?.issues.map(({ message }) => message).join(), JSON.stringify(options)).toMatch(said)
+      }
+      for (const options of [{ path: '${topic}' }, { partition: byField }])
+        expect(target.sink.config.safeParse({ ...target.place, ...options }).success).toBe(true)
+    }),
+  )
+
+  it(
+    'refuse a table whose column is called as one of `metadata`, in plan and when it comes: one of the two would be lost',
+    on(async ({ open, names, target, context }) => {
+      const table: Table = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: '_op', type: 'text' }] }
+      const refusal = { kind: 'config', message: expect.stringContaining('_op') }
+      const config = target.sink.config.parse(target.place) as never
+      await expect(
+        target.sink.plan!(config, [{ table, topic: 'kit.test.kit' }], context),
+      ).rejects.toMatchObject(refusal)
+      const writer = await open(NOW)
+      await expect(writer.write(batchOf(some(1, 0, () => ({ table }))))).rejects.toMatchObject(refusal)
+      const other = await open({ ...NOW, metadata: ['version'] }, { epoch: 2 })
+      await other.write(batchOf(some(1, 0, () => ({ table }))))
+      expect(await names()).toHaveLength(1)
     }),
   )
 

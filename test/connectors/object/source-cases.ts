@@ -300,6 +300,27 @@ export function objectSourceCases(open: () => Promise<ObjectPlace>): void {
       }))
   })
 
+  it('says that an object is done when its last row was the last of a batch, and so needs it no more', () =>
+    using(async place => {
+      await place.write('a.jsonl', linesFrom(0, 2))
+      const stop = new AbortController()
+      const reader = await openSource(place, { batch_rows: 4 }, null, testContext({ signal: stop.signal }))
+      const timer = setTimeout(() => stop.abort(), 5_000)
+      let rows = 0
+      let offset: Offset = null
+      for await (const batch of reader as AsyncIterable<Batch<ChangeRecord>>) {
+        rows += batch.records.length
+        offset = batch.offset
+        if (batch.caughtUp) await place.write('b.jsonl', linesFrom(2, 10))
+        if (rows === 10 && (offset as { open: unknown }).open === null) break
+      }
+      clearTimeout(timer)
+      await reader[Symbol.asyncDispose]()
+      expect(rows).toBe(10)
+      await place.remove('b.jsonl') // as who moves away what was read
+      expect(await readAll(place, {}, offset)).toMatchObject({ error: null, records: [] })
+    }))
+
   describe('what was written anew while it was half read', () => {
     const half = async (place: ObjectPlace) => {
       await place.write('a.jsonl', linesFrom(0, 6))

@@ -6,10 +6,11 @@ import { gunzipSync } from 'node:zlib'
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { missingZstd } from '../../../core/format/compress.ts'
-import { checkFileOptions, extensionOf, type FileOptions, lineOf } from '../../../core/format/file.ts'
+import { checkFileOptions, extensionOf, type FileOptions, fileOf, lineOf } from '../../../core/format/file.ts'
 import { randomOf } from '../../sim/random.ts'
 import { COLUMNS, decimalText, expected, fileBytes, madeUp, rowText } from './typed-rows.ts'
 
+const AVRO: FileOptions = { format: 'avro', compression: 'none', numeric: 'string' }
 const DECIMAL = { precision: 38, scale: 9 }
 
 describe('files of rows, read by DuckDB', () => {
@@ -111,6 +112,19 @@ describe('files of rows, read by DuckDB', () => {
     ).toEqual([{ n: '10000', b: '0' }])
   })
 
+  it('Parquet has smaller row groups of long rows, for a group is in memory while it is made', async () => {
+    const text = 'x'.repeat(4 << 20)
+    const rows = Array.from({ length: 20 }, (_, i) => `{"c_int4":${i},"c_text":"${text}"}`)
+    const path = await saved(rows, { format: 'parquet', compression: 'snappy', numeric: 'string' }, 1 << 20)
+    const groups = await sql(
+      `SELECT row_group_num_rows AS n FROM parquet_metadata('${path}') WHERE path_in_schema = 'c_int4' ORDER BY row_group_id`,
+    )
+    expect(groups.map(({ n }) => Number(n))).toEqual([8, 8, 4])
+    expect(
+      await sql(`SELECT count(*) AS n, sum(c_int4) AS s FROM '${path}' WHERE length(c_text) = ${4 << 20}`),
+    ).toEqual([{ n: '20', s: '190' }])
+  })
+
   it('numeric is a text with all digits, or a double, as told', async () => {
     const row = '{"c_numeric":"12345678901234567890.10"}'
     for (const [numeric, type, text] of [
@@ -136,13 +150,59 @@ describe('files of rows, read by DuckDB', () => {
       )
       expect(found).toHaveLength(rows.length)
       for (const [i, row] of rows.entries())
-        for (const [at, { name }] of COLUMNS.entries()) {
+        for (const [at, { name, type }] of COLUMNS.entries()) {
           const value = row[at]!
-          const text = value === 'null' ? null : value.startsWith('"') ? JSON.parse(value) : value
+          const isQuoted = value.startsWith('"') && type !== 'jsonb'
+          const text = value === 'null' ? null : isQuoted ? JSON.parse(value) : value
           expect(found[i]![name], `${name} of row ${i}`).toBe(text)
         }
     },
   )
+
+  it('CSV has JSON as JSON: a text in it keeps its quotes, and is no number, whatever it says', async () => {
+    const values = ['"a"', '"12"', '12', '"a\\"b,\\n"', 'true', '"true"', '[" "]', '""', '{"a":"x,y"}']
+    const path = await saved(
+      values.map(value => `{"c_int4":1,"c_jsonb":${value}}`),
+      { format: 'csv', compression: 'none', numeric: 'string' },
+    )
+    const found = await sql(
+      `SELECT c_jsonb::VARCHAR AS v, json_type(c_jsonb) AS t FROM read_csv('${path}', types = {'c_jsonb': 'JSON'})`,
+    )
+    expect(found.map(({ v }) => v)).toEqual(values)
+    expect(found.slice(0, 3).map(({ t }) => t)).toEqual(['VARCHAR', 'VARCHAR', 'UBIGINT'])
+  })
+
+  it.each(['float4', 'float8'])(
+    'Parquet has no statistics of a %s that holds NaN: some readers take it for the greatest, and would leave the group out',
+    async type => {
+      const columns = [{ name: 'v', type }]
+      const options: FileOptions = { format: 'parquet', compression: 'snappy', numeric: 'string' }
+      const lines = ['"NaN"', '1.5', 'null', '2.5'].map(v => lineOf(`{"v":${v}}`, columns, options)).join('')
+      const path = join(folder, `nan-${type}.parquet`)
+      async function* chunks() {
+        yield Buffer.from(lines)
+      }
+      const bytes: Buffer[] = []
+      for await (const part of fileOf('t', columns, chunks(), options)) bytes.push(part)
+      writeFileSync(path, Buffer.concat(bytes))
+      for (const condition of ["v = 'nan'", 'v > 100'])
+        expect(await sql(`SELECT count(*) AS n FROM '${path}' WHERE ${condition}`), condition).toEqual([
+          { n: '1' },
+        ])
+    },
+  )
+
+  it('Avro takes tables that are called as its types', async () => {
+    for (const name of ['string', 'int', 'null', 'record']) {
+      const columns = [{ name: 'a', type: 'int4' }]
+      async function* chunks() {
+        yield Buffer.from(lineOf('{"a":1}', columns, AVRO))
+      }
+      const bytes: Buffer[] = []
+      for await (const part of fileOf(name, columns, chunks(), AVRO)) bytes.push(part)
+      expect(String(bytes[0])).toContain(`"name":"${name === 'record' ? name : `${name}_`}"`)
+    }
+  })
 
   it('JSON Lines are the rows as they are, gzipped or not', async () => {
     const rows = madeUp(100, randomOf(5)).map(rowText)

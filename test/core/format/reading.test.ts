@@ -175,6 +175,13 @@ describe('files of DuckDB', () => {
   })
 })
 
+it.each(['gz', 'zst'])('a file without a byte is no whole %s', async ending => {
+  await expect(all(`a.jsonl.${ending}`, Buffer.alloc(0))).rejects.toMatchObject({
+    kind: 'config',
+    message: expect.stringContaining('no whole file of'),
+  })
+})
+
 describe('our own files', () => {
   const rows = madeUp(2_500, randomOf(11))
   it.each([
@@ -191,8 +198,8 @@ describe('our own files', () => {
     for (const [i, row] of rows.entries())
       for (const [at, { name: column, type }] of COLUMNS.entries()) {
         const value = found[i]!.values[at]!
-        // Of CSV what is no type of a text, or a text that stood for JSON, is compared as the text that it was written as.
-        const isTyped = !isText || (type in FROM_TEXT && type !== 'jsonb')
+        // Of CSV what is no type of a text is compared as the text that it was written as.
+        const isTyped = !isText || type in FROM_TEXT
         const cast = isText && isTyped ? castTo(type as TextType, true)(value)! : value
         const comparable = (text: string | null) =>
           type === 'float4' && text !== null ? String(Math.fround(Number(text))) : text
@@ -335,6 +342,8 @@ describe('CSV', () => {
     ['a,b\n1,"x', 'line 2 has a quote that is never closed'],
     ['a,b\n1,"x"y\n', 'line 2 has more behind the closing quote of a value'],
     ['a,b\n1,2,3\n', 'line 2 has 3 values for the columns a, b'],
+    ['a,b\r1,2\r', expect.stringContaining('carriage return')],
+    ['\n\na,b\n1\n', 'line 4 has 1 values for the columns a, b'],
     ['a,b\n"1\n",\n3\n', 'line 4 has 1 values for the columns a, b'],
   ])('refuses %j', async (text, said) => {
     await expect(all('a.csv', Buffer.from(text))).rejects.toMatchObject({ kind: 'config', message: said })
@@ -346,12 +355,22 @@ describe('CSV', () => {
     expect(await cells('a\n1\n\n3\n')).toEqual([['"1"'], ['null'], ['"3"']])
     expect(await cells('')).toEqual([])
     expect(await cells('a,b')).toEqual([])
+    expect(await cells('\ufeff\r\n\na,b\n1,2\n')).toEqual([['"1"', '"2"']])
   })
 })
 
 describe('types of what comes as text', () => {
   it.each([
     ['bool', 'T', 'true'],
+    ['date', 'infinity', '"infinity"'],
+    ['date', '+012345-01-01', '"+012345-01-01"'],
+    ['date', '-000043-03-15', '"-000043-03-15"'],
+    ['date', '-000043-02-30', undefined],
+    ['date', '0044-03-15 BC', undefined],
+    ['timestamp', '-infinity', '"-infinity"'],
+    ['timestamp', '+012345-01-01T00:00:00.5', '"+012345-01-01T00:00:00.5"'],
+    ['timestamptz', '-000043-03-15T00:00:00Z', '"-000043-03-15T00:00:00Z"'],
+    ['timestamptz', 'Infinity', undefined],
     ['bool', '0', 'false'],
     ['bool', 'maybe', undefined],
     ['int2', '-32768', '-32768'],
