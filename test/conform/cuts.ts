@@ -9,7 +9,8 @@ import type { LogOffset } from '../../core/log/log.ts'
 import type { Table } from '../../core/record.ts'
 import { type Cut, startWireProxy, type WireProxy } from '../servers/wire-proxy.ts'
 import { testContext } from './context.ts'
-import { batchOf, KIT_TABLE, recordOf, type SinkTarget } from './sink.ts'
+import { batchOf, KIT_TABLE, recordOf } from './kit-table.ts'
+import type { SinkTarget } from './sink.ts'
 
 export interface CutKit {
   readonly name: string

@@ -9,7 +9,7 @@ import { partitionOf } from '../../core/kafka/partition.ts'
 import type { ChangeLog, LogOffset } from '../../core/log/log.ts'
 import type { ChangeRecord, LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
-import { KIT_TABLE } from './sink.ts'
+import { KIT_TABLE } from './kit-table.ts'
 
 /** The pipeline's name is `kit`. */
 export interface LogTarget<L> extends AsyncDisposable {

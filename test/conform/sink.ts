@@ -3,10 +3,11 @@
  * holds, by the target's own means; the kit does the rest.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Batch, Context, Offset, Writer } from '../../core/connector.ts'
+import type { Context, Offset, Writer } from '../../core/connector.ts'
 import { Fenced } from '../../core/errors.ts'
-import type { LogRecord, Op, Table } from '../../core/record.ts'
+import type { LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
+import { batchOf, KIT_TOPIC, recordOf } from './kit-table.ts'
 
 export interface Held {
   readonly document: unknown
@@ -29,61 +30,6 @@ export interface SinkKit {
   /** Texts that no column of the target can hold: they must be rejected, never altered. */
   readonly cannotHold?: (text: string) => boolean
 }
-
-export const KIT_TABLE: Table = {
-  schema: 'test',
-  name: 'kit',
-  key: ['id'],
-  columns: [
-    { name: 'id', type: 'int8' },
-    { name: 'name', type: 'text' },
-    { name: 'price', type: 'numeric' },
-  ],
-}
-const TOPIC = 'kit.test.kit'
-
-interface Shape {
-  readonly op?: Op
-  readonly id?: number
-  readonly name?: string
-  readonly version: number
-  readonly partition?: number
-  readonly below?: number
-  readonly row?: string
-}
-
-export function recordOf({
-  op = 'u',
-  id = 1,
-  name = 'a',
-  version,
-  partition = 0,
-  below,
-  row,
-}: Shape): LogRecord {
-  const isSweep = op === 'sweep'
-  return {
-    op,
-    table: KIT_TABLE,
-    key: isSweep ? '{"sweep":"test.kit"}' : `{"id":${id}}`,
-    before: null,
-    after:
-      op === 'd' || isSweep ? null : (row ?? `{"id":${id},"name":${JSON.stringify(name)},"price":"1.50"}`),
-    source: '{"connector":"kit"}',
-    commitMs: 1_700_000_000_000,
-    readMs: 1_700_000_000_001,
-    below: below ?? null,
-    topic: TOPIC,
-    partition,
-    offset: version,
-    version,
-  }
-}
-
-export const batchOf = (records: readonly LogRecord[], next = (records.at(-1)?.offset ?? 0) + 1): Batch => ({
-  records,
-  offset: { log: 'kit', next: { [TOPIC]: next } },
-})
 
 const nameOf = (held: Held | undefined): unknown => (held?.document as { name?: unknown } | undefined)?.name
 
@@ -207,7 +153,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
       expect(await versions()).toEqual({ 1: 12, 3: 15 })
       const rows = await target().rows()
       expect(nameOf(rows.get('1'))).toBe('b')
-      expect(rows.get('1')?.origin).toBe(`${TOPIC}/0`)
+      expect(rows.get('1')?.origin).toBe(`${KIT_TOPIC}/0`)
     })
 
     it('takes the same batch twice as once', async () => {

@@ -7,7 +7,7 @@ import type { Batch, Clock, Context, Writer } from '../../../core/connector.ts'
 import type { ConnectorError } from '../../../core/errors.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
-import { batchOf, KIT_TABLE, recordOf } from '../../conform/sink.ts'
+import { batchOf, KIT_TABLE, recordOf } from '../../conform/kit-table.ts'
 import { linesOf, type ObjectTarget } from './objects.ts'
 
 const START_MS = Date.UTC(2026, 2, 28, 23, 30)

@@ -13,7 +13,7 @@ import { ConnectorError, Fenced } from '../../../core/errors.ts'
 import type { LogOffset } from '../../../core/log/log.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
-import { KIT_TABLE, recordOf } from '../../conform/sink.ts'
+import { KIT_TABLE, recordOf } from '../../conform/kit-table.ts'
 import { linesOf, type ObjectTarget } from './objects.ts'
 
 const CALLS = ['create', 'read', 'put', 'isSame', 'list', 'remove'] as const

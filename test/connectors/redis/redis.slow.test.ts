@@ -7,7 +7,8 @@ import type { LogRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { appendingSinkConformance, batchOf, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
+import { batchOf, recordOf } from '../../conform/kit-table.ts'
+import { appendingSinkConformance, keyedSinkConformance } from '../../conform/sink.ts'
 import {
   missingForRedis,
   type RedisCluster,
