@@ -1,4 +1,4 @@
-/** The one table that the kits write: its records, as they are read from the log, and batches of them. */
+/** The one table that the kits write: its records, as they are read from the log, batches of them, and texts that are easily broken. */
 import type { Batch } from '../../core/connector.ts'
 import type { LogRecord, Op, Table } from '../../core/record.ts'
 
@@ -11,6 +11,11 @@ export const KIT_TABLE: Table = {
     { name: 'name', type: 'text' },
     { name: 'price', type: 'numeric' },
   ],
+}
+/** The same after a column was added. */
+export const WIDER_TABLE: Table = {
+  ...KIT_TABLE,
+  columns: [...KIT_TABLE.columns, { name: 'more', type: 'text' }],
 }
 export const KIT_TOPIC = 'kit.test.kit'
 
@@ -56,3 +61,16 @@ export const batchOf = (records: readonly LogRecord[], next = (records.at(-1)?.o
   records,
   offset: { log: 'kit', next: { [KIT_TOPIC]: next } },
 })
+
+export const NASTY_TEXTS: readonly string[] = [
+  '',
+  ' ',
+  '"\\/\b\f\n\r\t',
+  '\u0000',
+  '\u2028\u2029',
+  '😀 \ud83d\ude00',
+  'ß ı İ ﷺ',
+  `'); DROP TABLE kit; --`,
+  '{"a":[1]}',
+  'x'.repeat(100_000),
+]

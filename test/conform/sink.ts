@@ -7,7 +7,7 @@ import type { Context, Offset, Writer } from '../../core/connector.ts'
 import { Fenced } from '../../core/errors.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
-import { batchOf, KIT_TOPIC, recordOf } from './kit-table.ts'
+import { batchOf, KIT_TOPIC, NASTY_TEXTS, recordOf } from './kit-table.ts'
 
 export interface Held {
   readonly document: unknown
@@ -217,26 +217,14 @@ export function keyedSinkConformance(kit: SinkKit): void {
 
     it('keeps nasty values', async () => {
       const writer = await open()
-      const nasty = [
-        '',
-        ' ',
-        '"\\/\b\f\n\r\t',
-        '\u0000',
-        '\u2028\u2029',
-        '😀 \ud83d\ude00',
-        'ß ı İ ﷺ',
-        `'); DROP TABLE kit; --`,
-        '{"a":[1]}',
-        'x'.repeat(100_000),
-      ]
-      const records = nasty.map((name, i) => recordOf({ id: i + 1, name, version: i + 1 }))
+      const records = NASTY_TEXTS.map((name, i) => recordOf({ id: i + 1, name, version: i + 1 }))
       const isHeld = (name: string) => !kit.cannotHold?.(name)
       const rejected = await writer.write(batchOf(records))
-      expect(rejected.map(one => one.record)).toEqual(records.filter((_, i) => !isHeld(nasty[i]!)))
+      expect(rejected.map(one => one.record)).toEqual(records.filter((_, i) => !isHeld(NASTY_TEXTS[i]!)))
       if (rejected.length > 0)
-        expect(await writer.write(batchOf(records.filter((_, i) => isHeld(nasty[i]!))))).toEqual([])
+        expect(await writer.write(batchOf(records.filter((_, i) => isHeld(NASTY_TEXTS[i]!))))).toEqual([])
       const rows = await target().rows()
-      for (const [i, name] of nasty.entries())
+      for (const [i, name] of NASTY_TEXTS.entries())
         expect(nameOf(rows.get(String(i + 1))), `value ${i}`).toBe(isHeld(name) ? name : undefined)
       const most = recordOf({
         row: '{"id":9223372036854775807,"name":null,"price":"NaN"}',
