@@ -1,11 +1,12 @@
 /** The MariaDB sink on a real server: the kit, and the cases of rows, tables, rights and faults. */
-import { afterAll, beforeAll, beforeEach, describe } from 'vitest'
+import { afterAll, beforeAll, describe } from 'vitest'
 import { mariadb } from '../../../connectors/mariadb/sink.ts'
 import type { Sink } from '../../../core/connector.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { keyedSinkConformance } from '../../conform/sink.ts'
 import { type MariadbServer, missingForMariadb, startMariadb } from '../../servers/mariadb.ts'
+import { casesOn } from '../writing.ts'
 import { faultCases } from './fault-cases.ts'
 import { keptOn } from './kept.ts'
 import { kitOn, targetOn } from './reading.ts'
@@ -22,7 +23,6 @@ describe.skipIf(missing !== null)(missing ?? 'mariadb', () => {
     server = await startMariadb()
   })
   afterAll(() => server?.[Symbol.asyncDispose]())
-  const kept = keptOn(sink, () => server)
 
   keyedSinkConformance(kitOn(sink, () => server))
 
@@ -32,13 +32,8 @@ describe.skipIf(missing !== null)(missing ?? 'mariadb', () => {
     target: port => targetOn(sink, server, port),
   })
 
-  describe.each([
-    ['rows', rowCases],
-    ['tables', tableCases],
-    ['rights and faults', faultCases],
-  ])('%s', (_, cases) => {
-    beforeEach(kept.anew)
-    afterAll(kept.closeAll)
-    cases(kept)
-  })
+  casesOn(
+    keptOn(sink, () => server),
+    { rows: rowCases, tables: tableCases, 'rights and faults': faultCases },
+  )
 })

@@ -4,6 +4,8 @@ import type { LogRecord } from '../../../core/record.ts'
 import { batchOf } from '../../conform/kit-table.ts'
 import { fileOf, NOW, named, type On, some } from './sink-place.ts'
 
+const BY_NAME = { ...NOW, path: '${partition}', partition: { by: 'field', fields: ['name'] } }
+
 export function folderCases(on: On): void {
   it(
     'of a field: its value',
@@ -38,11 +40,7 @@ export function folderCases(on: On): void {
     'of nasty values: escaped, so that none leaves its folder',
     on(async ({ open, names }) => {
       const values = ['../../x', 'a/b', 'a=b', '', '.', '..', '%2F', 'ü', null]
-      const writer = await open({
-        ...NOW,
-        path: '${partition}',
-        partition: { by: 'field', fields: ['name'] },
-      })
+      const writer = await open(BY_NAME)
       await writer.write(batchOf(named(values.length, i => values[i]!)))
       const found = await names()
       expect(found.map(name => name.slice(0, name.indexOf('/'))).sort()).toEqual(
@@ -64,11 +62,7 @@ export function folderCases(on: On): void {
   it(
     'of a delete: by what the source still knew of the row',
     on(async ({ open, names }) => {
-      const writer = await open({
-        ...NOW,
-        path: '${partition}',
-        partition: { by: 'field', fields: ['name'] },
-      })
+      const writer = await open(BY_NAME)
       const gone = (i: number): Partial<LogRecord> =>
         i === 0 ? { op: 'd', after: null, before: '{"id":0,"name":"old"}' } : { op: 'd', after: null }
       await writer.write(batchOf(some(2, 0, gone)))

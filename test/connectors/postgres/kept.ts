@@ -6,7 +6,7 @@ import { testContext } from '../../conform/context.ts'
 import { KIT_TABLE } from '../../conform/kit-table.ts'
 import type { Held, SinkTarget } from '../../conform/sink.ts'
 import type { PostgresServer } from '../../servers/postgres.ts'
-import { type Writers, writersOf } from '../writing.ts'
+import { type Place, placeOf } from '../writing.ts'
 
 export const openOn = (url: string, over: object = {}, context: Partial<Context> = {}): Promise<Writer> =>
   postgresSink.open(
@@ -14,10 +14,8 @@ export const openOn = (url: string, over: object = {}, context: Partial<Context>
     testContext(context),
   )
 
-export interface Kept extends Writers {
+export interface Kept extends Place {
   server(): PostgresServer
-  /** Closes the writers and drops the schema. */
-  anew(): Promise<void>
   rows(): Promise<ReadonlyMap<string, Held>>
   /** Of the columns of a table. */
   typesOf(): Promise<Record<string, string>>
@@ -28,16 +26,14 @@ export interface Kept extends Writers {
 
 /** `server`: it is started when the tests begin. */
 export function keptOn(server: () => PostgresServer): Kept {
-  const writers = writersOf((over, context) => openOn(server().url, over, context))
+  const place = placeOf(
+    (over, context) => openOn(server().url, over, context),
+    () => server().sql('DROP SCHEMA IF EXISTS kept CASCADE'),
+  )
   const rows = () => rowsIn(server())
-  const anew = async () => {
-    await writers.closeAll()
-    await server().sql('DROP SCHEMA IF EXISTS kept CASCADE')
-  }
   return {
-    ...writers,
+    ...place,
     server,
-    anew,
     rows,
     async typesOf() {
       const found = await server().sql<{ name: string; type: string }>(
@@ -52,7 +48,7 @@ export function keptOn(server: () => PostgresServer): Kept {
         testContext(),
       ),
     async target(port) {
-      await anew()
+      await place.anew()
       const url = new URL(server().url)
       if (port !== undefined) url.port = String(port)
       return { open: context => openOn(url.href, {}, context), rows, async [Symbol.asyncDispose]() {} }

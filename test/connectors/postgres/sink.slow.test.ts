@@ -1,10 +1,11 @@
 /** The PostgreSQL sink on a real server: the kit, and the cases of rows, tables, rights and faults. */
-import { afterAll, beforeAll, beforeEach, describe } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import { postgresSink } from '../../../connectors/postgres/sink.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { keyedSinkConformance } from '../../conform/sink.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
+import { casesOn } from '../writing.ts'
 import { keptOn } from './kept.ts'
 import { faultCases } from './sink-fault-cases.ts'
 import { rowCases } from './sink-row-cases.ts'
@@ -28,12 +29,4 @@ keyedSinkConformance({
 
 cutConformance({ name: 'postgres', port: () => Number(new URL(server.url).port), target: kept.target })
 
-describe.each([
-  ['rows', rowCases],
-  ['tables', tableCases],
-  ['rights and faults', faultCases],
-])('%s', (_, cases) => {
-  beforeEach(kept.anew)
-  afterAll(kept.closeAll)
-  cases(kept)
-})
+casesOn(kept, { rows: rowCases, tables: tableCases, 'rights and faults': faultCases })

@@ -1,5 +1,5 @@
 /** The Redis sink on real servers: the kits, and the cases of structures, faults and a cluster. */
-import { afterAll, beforeAll, beforeEach, describe } from 'vitest'
+import { afterAll, beforeAll, describe } from 'vitest'
 import { redis } from '../../../connectors/redis/sink.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
@@ -12,6 +12,7 @@ import {
   startRedis,
   startRedisCluster,
 } from '../../servers/redis.ts'
+import { casesOn } from '../writing.ts'
 import { clusterCases } from './cluster-cases.ts'
 import { faultCases } from './fault-cases.ts'
 import { keptOn } from './kept.ts'
@@ -36,8 +37,6 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
   })
   afterAll(() => server?.[Symbol.asyncDispose]())
 
-  const kept = keptOn(() => server)
-
   keyedSinkConformance({ name: 'redis, JSON', target: targetOn(nodes, options) })
   keyedSinkConformance({ name: 'redis, hashes', target: targetOn(nodes, hashes, readHash) })
   appendingSinkConformance({ name: 'redis, a stream', target: streamOn(nodes, streams) })
@@ -57,12 +56,10 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
     keepsDeleted: true,
   })
 
-  describe('structures', () => {
-    beforeEach(kept.anew)
-    afterAll(kept.closeAll)
-    structureCases(kept)
-  })
-
+  casesOn(
+    keptOn(() => server),
+    { structures: structureCases },
+  )
   describe('faults', faultCases)
 })
 
