@@ -6,10 +6,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Batch, Writer } from '../../core/connector.ts'
 import { ConnectorError, Fenced } from '../../core/errors.ts'
 import type { LogOffset } from '../../core/log/log.ts'
-import type { Table } from '../../core/record.ts'
 import { type Cut, startWireProxy, type WireProxy } from '../servers/wire-proxy.ts'
 import { testContext } from './context.ts'
-import { batchOf, KIT_TABLE, recordOf, type SinkTarget } from './sink.ts'
+import { batchOf, recordOf, WIDER_TABLE } from './kit-table.ts'
+import type { SinkTarget } from './sink.ts'
 
 export interface CutKit {
   readonly name: string
@@ -23,10 +23,9 @@ export interface CutKit {
   readonly keepsDeleted?: boolean
 }
 
-const WIDER: Table = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: 'more', type: 'text' }] }
 const wide = (id: number, version: number) => ({
   ...recordOf({ id, version, row: `{"id":${id},"name":"w","price":"2.00","more":"m${version}"}` }),
-  table: WIDER,
+  table: WIDER_TABLE,
 })
 
 const BATCHES: readonly Batch[] = [

@@ -6,7 +6,7 @@ import { connectors } from '../../connectors/index.ts'
 import type { Sink } from '../../core/connector.ts'
 import { Fenced } from '../../core/errors.ts'
 import { testContext } from './context.ts'
-import { batchOf, recordOf } from './sink.ts'
+import { batchOf, recordOf } from './kit-table.ts'
 
 const LEASE_MS = 3_000
 const [type, url, index] = process.argv.slice(2)

@@ -9,7 +9,7 @@ import { partitionOf } from '../../core/kafka/partition.ts'
 import type { ChangeLog, LogOffset } from '../../core/log/log.ts'
 import type { ChangeRecord, LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
-import { KIT_TABLE } from './sink.ts'
+import { KIT_TABLE, NASTY_TEXTS, WIDER_TABLE } from './kit-table.ts'
 
 /** The pipeline's name is `kit`. */
 export interface LogTarget<L> extends AsyncDisposable {
@@ -221,10 +221,9 @@ function writing({ open, topic, kit }: Opened<ChangeLog>): void {
     const log = await open()
     const writer = await log.writer(source(), 0)
     const same = { ...KIT_TABLE, columns: [...KIT_TABLE.columns] } // told again, not changed
-    const other = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: 'more', type: 'text' }] }
     const big = 'x'.repeat(100_000)
     const records = [...Array(24).keys()].map(n =>
-      change(1, { table: [KIT_TABLE, same, other][n % 3]!, after: `{"id":1,"n":${n},"big":"${big}"}` }),
+      change(1, { table: [KIT_TABLE, same, WIDER_TABLE][n % 3]!, after: `{"id":1,"n":${n},"big":"${big}"}` }),
     )
     await writer.write({ records, offset: 1 })
     const read = await all(log)
@@ -236,18 +235,7 @@ function writing({ open, topic, kit }: Opened<ChangeLog>): void {
   it('keeps nasty values and big ones, and every kind of change', async () => {
     const log = await open()
     const writer = await log.writer(source(), 0)
-    const texts = [
-      '',
-      ' ',
-      '"\\/\b\f\n\r\t',
-      '\u0000',
-      '\u2028\u2029',
-      '😀',
-      '","after":{"id":2}',
-      '}],{',
-      '\\',
-      'x'.repeat(5_000_000),
-    ]
+    const texts = [...NASTY_TEXTS, '","after":{"id":2}', '}],{', '\\', 'x'.repeat(5_000_000)]
     const rows = texts.map(text => JSON.stringify({ id: 9007199254740993n.toString(), name: text }))
     const records = rows.flatMap((row, id) => [
       change(id, { op: 'r', after: row }),

@@ -7,8 +7,9 @@ import type { SearchServer } from '../servers/search.ts'
 import { type Fault, type FaultyCluster, faultyCluster } from '../servers/search-faults.ts'
 import { type Random, randomOf } from '../sim/random.ts'
 import { testContext } from './context.ts'
+import { batchOf, recordOf } from './kit-table.ts'
 import { recorded } from './recorded.ts'
-import { batchOf, type Held, recordOf } from './sink.ts'
+import type { Held } from './sink.ts'
 
 export interface ClusterParts {
   readonly sink: Sink

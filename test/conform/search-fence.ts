@@ -3,8 +3,8 @@ import { expect, it } from 'vitest'
 import { Fenced } from '../../core/errors.ts'
 import { faultyCluster } from '../servers/search-faults.ts'
 import { testContext } from './context.ts'
+import { batchOf, recordOf } from './kit-table.ts'
 import type { ClusterParts } from './search-faults.ts'
-import { batchOf, recordOf } from './sink.ts'
 
 export function fenceTests({ sink, server, newIndex, rowsOf }: ClusterParts): void {
   const open = (options: object, epoch: number) =>

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import type { Writer } from '../../core/connector.ts'
 import type { LogRecord, Table } from '../../core/record.ts'
 import type { SearchServer, SearchServerKind } from '../servers/search.ts'
-import { KIT_TABLE, recordOf } from './sink.ts'
+import { KIT_TABLE, recordOf } from './kit-table.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: what servers answer
 type Any = Record<string, any>

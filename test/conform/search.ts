@@ -7,10 +7,11 @@ import type { LogRecord } from '../../core/record.ts'
 import { missingFor, type SearchServer, type SearchServerKind, startSearch } from '../servers/search.ts'
 import { faultyCluster } from '../servers/search-faults.ts'
 import { testContext } from './context.ts'
+import { batchOf, KIT_TABLE, recordOf } from './kit-table.ts'
 import { faultTests } from './search-faults.ts'
 import { fenceTests } from './search-fence.ts'
 import { typesTests, type Write } from './search-types.ts'
-import { batchOf, type Held, KIT_TABLE, keyedSinkConformance, recordOf } from './sink.ts'
+import { type Held, keyedSinkConformance } from './sink.ts'
 
 /** Compiled: a process of its own. */
 const FROZEN = fileURLToPath(new URL('../../dist/test/conform/frozen-writer.js', import.meta.url))

@@ -3,10 +3,11 @@
  * holds, by the target's own means; the kit does the rest.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Batch, Context, Offset, Writer } from '../../core/connector.ts'
+import type { Context, Offset, Writer } from '../../core/connector.ts'
 import { Fenced } from '../../core/errors.ts'
-import type { LogRecord, Op, Table } from '../../core/record.ts'
+import type { LogRecord } from '../../core/record.ts'
 import { testContext } from './context.ts'
+import { batchOf, KIT_TOPIC, NASTY_TEXTS, recordOf } from './kit-table.ts'
 
 export interface Held {
   readonly document: unknown
@@ -29,61 +30,6 @@ export interface SinkKit {
   /** Texts that no column of the target can hold: they must be rejected, never altered. */
   readonly cannotHold?: (text: string) => boolean
 }
-
-export const KIT_TABLE: Table = {
-  schema: 'test',
-  name: 'kit',
-  key: ['id'],
-  columns: [
-    { name: 'id', type: 'int8' },
-    { name: 'name', type: 'text' },
-    { name: 'price', type: 'numeric' },
-  ],
-}
-const TOPIC = 'kit.test.kit'
-
-interface Shape {
-  readonly op?: Op
-  readonly id?: number
-  readonly name?: string
-  readonly version: number
-  readonly partition?: number
-  readonly below?: number
-  readonly row?: string
-}
-
-export function recordOf({
-  op = 'u',
-  id = 1,
-  name = 'a',
-  version,
-  partition = 0,
-  below,
-  row,
-}: Shape): LogRecord {
-  const isSweep = op === 'sweep'
-  return {
-    op,
-    table: KIT_TABLE,
-    key: isSweep ? '{"sweep":"test.kit"}' : `{"id":${id}}`,
-    before: null,
-    after:
-      op === 'd' || isSweep ? null : (row ?? `{"id":${id},"name":${JSON.stringify(name)},"price":"1.50"}`),
-    source: '{"connector":"kit"}',
-    commitMs: 1_700_000_000_000,
-    readMs: 1_700_000_000_001,
-    below: below ?? null,
-    topic: TOPIC,
-    partition,
-    offset: version,
-    version,
-  }
-}
-
-export const batchOf = (records: readonly LogRecord[], next = (records.at(-1)?.offset ?? 0) + 1): Batch => ({
-  records,
-  offset: { log: 'kit', next: { [TOPIC]: next } },
-})
 
 const nameOf = (held: Held | undefined): unknown => (held?.document as { name?: unknown } | undefined)?.name
 
@@ -207,7 +153,7 @@ export function keyedSinkConformance(kit: SinkKit): void {
       expect(await versions()).toEqual({ 1: 12, 3: 15 })
       const rows = await target().rows()
       expect(nameOf(rows.get('1'))).toBe('b')
-      expect(rows.get('1')?.origin).toBe(`${TOPIC}/0`)
+      expect(rows.get('1')?.origin).toBe(`${KIT_TOPIC}/0`)
     })
 
     it('takes the same batch twice as once', async () => {
@@ -271,26 +217,14 @@ export function keyedSinkConformance(kit: SinkKit): void {
 
     it('keeps nasty values', async () => {
       const writer = await open()
-      const nasty = [
-        '',
-        ' ',
-        '"\\/\b\f\n\r\t',
-        '\u0000',
-        '\u2028\u2029',
-        '😀 \ud83d\ude00',
-        'ß ı İ ﷺ',
-        `'); DROP TABLE kit; --`,
-        '{"a":[1]}',
-        'x'.repeat(100_000),
-      ]
-      const records = nasty.map((name, i) => recordOf({ id: i + 1, name, version: i + 1 }))
+      const records = NASTY_TEXTS.map((name, i) => recordOf({ id: i + 1, name, version: i + 1 }))
       const isHeld = (name: string) => !kit.cannotHold?.(name)
       const rejected = await writer.write(batchOf(records))
-      expect(rejected.map(one => one.record)).toEqual(records.filter((_, i) => !isHeld(nasty[i]!)))
+      expect(rejected.map(one => one.record)).toEqual(records.filter((_, i) => !isHeld(NASTY_TEXTS[i]!)))
       if (rejected.length > 0)
-        expect(await writer.write(batchOf(records.filter((_, i) => isHeld(nasty[i]!))))).toEqual([])
+        expect(await writer.write(batchOf(records.filter((_, i) => isHeld(NASTY_TEXTS[i]!))))).toEqual([])
       const rows = await target().rows()
-      for (const [i, name] of nasty.entries())
+      for (const [i, name] of NASTY_TEXTS.entries())
         expect(nameOf(rows.get(String(i + 1))), `value ${i}`).toBe(isHeld(name) ? name : undefined)
       const most = recordOf({
         row: '{"id":9223372036854775807,"name":null,"price":"NaN"}',

@@ -4,7 +4,7 @@ import { ConnectorError } from '../../core/errors.ts'
 import { prefetched, ticking, timed } from '../../core/flow.ts'
 import { pump } from '../../core/pump.ts'
 import { realClock } from '../../core/worker/clock.ts'
-import { batchOf, recordOf } from '../conform/sink.ts'
+import { batchOf, recordOf } from '../conform/kit-table.ts'
 
 const large = (from: number): Batch =>
   batchOf(Array.from({ length: 1_000 }, (_, i) => recordOf({ id: i, version: from + i })))

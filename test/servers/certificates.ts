@@ -12,7 +12,8 @@ export interface Certificate {
 export interface Authority {
   /** Path of its own certificate. */
   readonly ca: string
-  issue(commonName: string): Certificate
+  /** For loopback, by name and number, where nothing else is said. */
+  issue(commonName: string, names?: string): Certificate
 }
 
 export function makeAuthority(folder: string): Authority {
@@ -25,13 +26,15 @@ export function makeAuthority(folder: string): Authority {
     return { cert: join(folder, `${name}.pem`), key: join(folder, `${name}.key`) }
   }
   const own = make('authority')
-  const extensions = [
-    'subjectAltName=DNS:localhost,IP:127.0.0.1',
-    'basicConstraints=CA:FALSE',
-    'extendedKeyUsage=serverAuth,clientAuth',
-  ].flatMap(one => ['-addext', one])
   return {
     ca: own.cert,
-    issue: name => make(name, '-CA', own.cert, '-CAkey', own.key, ...extensions),
+    issue(commonName, names = 'DNS:localhost,IP:127.0.0.1') {
+      const extensions = [
+        `subjectAltName=${names}`,
+        'basicConstraints=CA:FALSE',
+        'extendedKeyUsage=serverAuth,clientAuth',
+      ].flatMap(one => ['-addext', one])
+      return make(commonName, '-CA', own.cert, '-CAkey', own.key, ...extensions)
+    },
   }
 }

@@ -5,11 +5,12 @@ import { partitionOf } from '../../core/kafka/partition.ts'
 import type { ChangeLog, EntryLog } from '../../core/log/log.ts'
 import type { LogRecord } from '../../core/record.ts'
 import { readDeadLetters } from '../../core/worker/dead-letters.ts'
+import type { Ground } from './ground.ts'
 import { expectedRows, isBad, type LedgerOptions, ledgerRecord, nOf } from './ledger.ts'
-import { PIPELINE, type World } from './world.ts'
+import { PIPELINE } from './plan.ts'
 
 /** What is looked at of a run. */
-export type Looked = Pick<World, 'plan' | 'memory' | 'sqlitePath'>
+export type Looked = Pick<Ground, 'plan' | 'memory' | 'sqlitePath'>
 export interface Standing {
   readonly dead: EntryLog
   readonly detached: { has(task: string): boolean }

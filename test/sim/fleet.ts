@@ -8,98 +8,17 @@
  * The queue is wiped or goes back in time, requests and answers are lost, Produce comes twice. After the last change all workers are
  * killed, and one without faults drains everything; then the checks of check.ts are made, against the ledger and the broker's own account.
  */
-import { setMaxListeners } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { sqlite } from '../../connectors/sqlite/sink.ts'
-import type { Clock, Context, Log, Reader } from '../../core/connector.ts'
-import { type KafkaLog, openKafkaEntryLog, openKafkaLog } from '../../core/log/kafka/log.ts'
-import type { KafkaSettings } from '../../core/log/kafka/settings.ts'
-import type { EntryLog, LogOffset } from '../../core/log/log.ts'
-import { type Progress, resumeAt } from '../../core/pump.ts'
-import type { ChangeRecord, LogRecord } from '../../core/record.ts'
-import { deadLetters } from '../../core/worker/dead-letters.ts'
-import { type Opened, startTask, type Task } from '../../core/worker/task.ts'
-import { type SimBroker, simBroker } from './broker.ts'
+import { simBroker } from './broker.ts'
 import { checkDead, checkLog, checkSinks, readLog, versionWatch } from './check.ts'
-import {
-  type Faults,
-  fencedWriter,
-  lost,
-  type Owners,
-  pausedDead,
-  pausedReader,
-  pausedWriter,
-} from './faults.ts'
-import { ledgerOf } from './ledger.ts'
-import { memoryStore } from './memory.ts'
-import { type SimQueue, simQueue } from './queue.ts'
-import { type Random, randomOf } from './random.ts'
-import { type Life, type Scheduler, schedulerOf } from './scheduler.ts'
-import { simKafka } from './wire.ts'
-import { PIPELINE, type Plan, planOf } from './world.ts'
+import { type Fleet, kill, startWorker } from './fleet-worker.ts'
+import { groundOf, refuseMistakes } from './ground.ts'
+import { PIPELINE, type Plan, planOf } from './plan.ts'
+import { simQueue } from './queue.ts'
+import { randomOf } from './random.ts'
+import type { Life } from './scheduler.ts'
 
-const START_MS = 1_750_000_000_000
 const LEASE_MS = 1_500
 const MAX_STEPS = 400_000
-const MISTAKES: readonly string[] = ['bug', 'config', 'offset_lost', 'data']
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
-
-interface Cuts {
-  brokerMs: number
-  queueMs: number
-}
-
-interface Fleet {
-  readonly plan: Plan
-  readonly random: Random
-  readonly scheduler: Scheduler
-  readonly broker: SimBroker
-  readonly queue: SimQueue
-  readonly folder: string
-  readonly memory: ReturnType<typeof memoryStore>
-  readonly ledger: ReturnType<typeof ledgerOf>
-  readonly positions: Map<string, LogOffset>
-  readonly owners: Owners
-  readonly workers: Worker[]
-  readonly cuts: Cuts[]
-  sqlitePath(): string
-}
-
-interface Worker {
-  readonly life: { alive: boolean; frozenUntilMs: number }
-  readonly handles: { close(): void }[]
-  readonly stop: AbortController
-  log: KafkaLog | null
-  dead: EntryLog | null
-  tasks: readonly Task[]
-}
-
-const settings: KafkaSettings = {
-  hub: 'sim',
-  brokers: ['sim:9092'],
-  topicPrefix: '',
-  tls: null,
-  sasl: null,
-  producer: {
-    batchSizeBytes: 600, // several record batches of a transaction
-    lingerMs: 0,
-    compression: 'none',
-    retryBackoffMs: 10,
-    requestTimeoutMs: 1_000,
-    transactionTimeoutMs: 10_000,
-  },
-  consumer: {
-    maxPollRecords: 50,
-    maxPollIntervalMs: 60_000,
-    fetchMaxWaitMs: 100,
-    fetchMaxBytes: 1 << 20,
-    maxPartitionFetchBytes: 1 << 20,
-  },
-  replicationFactor: -1,
-  topicConfig: {},
-}
 
 function fleetOf(seed: number): Fleet {
   const random = randomOf(seed + 5_500_501)
@@ -108,216 +27,17 @@ function fleetOf(seed: number): Fleet {
     kills: random.int(0, 5),
     failChance: random.pick([0, 0.003, 0.01]),
   }
-  const folder = mkdtempSync(join(process.platform === 'linux' ? '/dev/shm' : tmpdir(), 'millrace-fleet-'))
-  const scheduler = schedulerOf(random, START_MS)
+  const ground = groundOf(plan, random)
   return {
-    plan,
-    random,
-    scheduler,
-    broker: simBroker(random, scheduler.nowMs),
+    ...ground,
+    broker: simBroker(random, ground.scheduler.nowMs),
     queue: simQueue(LEASE_MS),
-    folder,
-    memory: memoryStore(),
-    ledger: ledgerOf(plan.ledger, random),
-    positions: new Map(),
-    owners: { newest: new Map(), finds: [] },
     workers: [],
     cuts: Array.from({ length: random.int(2, 3) }, () => ({ brokerMs: 0, queueMs: 0 })),
-    sqlitePath: () => join(folder, 'index.db'),
   }
 }
 
-interface Parts {
-  readonly fleet: Fleet
-  readonly worker: Worker
-  readonly clock: Clock
-  readonly log: KafkaLog
-  readonly dead: EntryLog
-  readonly failChance: number
-}
-
-/** `failed`: what it met that it may not. */
-function startWorker(fleet: Fleet, cuts: Cuts, faulty: boolean, failed: (error: Error) => void): Worker {
-  const worker: Worker = {
-    life: { alive: true, frozenUntilMs: 0 },
-    handles: [],
-    stop: new AbortController(),
-    log: null,
-    dead: null,
-    tasks: [],
-  }
-  setMaxListeners(0, worker.stop.signal)
-  const open = async () => {
-    const clock = fleet.scheduler.clock(worker.life)
-    for (;;)
-      try {
-        return await openWorker(fleet, worker, clock, cuts, faulty)
-      } catch (error) {
-        if ((error as { kind?: string }).kind !== 'unavailable') throw error
-        await clock.sleep(30)
-      }
-  }
-  open().catch(failed)
-  return worker
-}
-
-async function openWorker(
-  fleet: Fleet,
-  worker: Worker,
-  clock: Clock,
-  cuts: Cuts,
-  faulty: boolean,
-): Promise<void> {
-  const { scheduler, random, plan, broker, queue } = fleet
-  const failChance = faulty ? plan.failChance : 0
-  const line = { random, clock, failChance, pause: () => scheduler.step(worker.life) }
-  const kafka = simKafka({ ...line, broker, cutUntilMs: () => cuts.brokerMs })
-  const shared = { kafka, settings, clock, log: silent, compression: 'none' as const }
-  const log = await openKafkaLog({
-    ...shared,
-    name: PIPELINE,
-    partitions: plan.partitions,
-    retentionHours: 1e6,
-    retention: null,
-  })
-  const dead = await openKafkaEntryLog({ ...shared, pipeline: PIPELINE })
-  worker.log = log
-  worker.dead = dead
-  const common = {
-    pipeline: PIPELINE,
-    owner: `worker-${fleet.workers.indexOf(worker)}`,
-    queue: queue.client({ ...line, cutUntilMs: () => cuts.queueMs }),
-    clock,
-    random: random.next,
-    log: silent,
-    retry: { maxAttempts: 3, backoffMs: 20, maxBackoffMs: 200 },
-    signal: worker.stop.signal,
-  }
-  const parts: Parts = { fleet, worker, clock, log, dead, failChance }
-  worker.tasks = [
-    startTask<ChangeRecord>({
-      ...common,
-      name: `${PIPELINE}/source`,
-      open: context => openSource(parts, context),
-    }),
-    ...plan.sinks.flatMap(sink =>
-      Array.from({ length: plan.partitions }, (_, partition) =>
-        startTask<LogRecord>({
-          ...common,
-          name: `${PIPELINE}/${sink}/${partition}`,
-          open: context => openSink(parts, sink, partition, context),
-        }),
-      ),
-    ),
-  ]
-}
-
-const faultsOf = ({ fleet: { scheduler, random }, worker, failChance }: Parts): Faults => ({
-  pause: () => scheduler.step(worker.life),
-  maybeFail(what) {
-    if (random.chance(failChance)) throw lost(what)
-  },
-})
-
-const noProgress: Progress = { load: async () => null, save: async () => {} }
-
-async function openSource(parts: Parts, context: Context): Promise<Opened<ChangeRecord>> {
-  const { fleet, log, dead } = parts
-  const faults = faultsOf(parts)
-  const inner = fencedWriter(await log.writer(context, 0), context, fleet.owners)
-  const writer = pausedWriter(inner, faults, false)
-  const from = await resumeAt(writer, noProgress)
-  const reader = pausedReader(fleet.ledger.reader(from, faults.pause), faults)
-  return { reader, writer, progress: noProgress, dead: lettersOf<ChangeRecord>(dead, context, 'source') }
-}
-
-const lettersOf = <R extends ChangeRecord>(log: EntryLog, { clock }: Context, sink: string) =>
-  deadLetters<R>({ log, pipeline: PIPELINE, sink, nowMs: () => clock.nowUs() / 1000, redact: text => text })
-
-async function openSink(
-  parts: Parts,
-  sink: 'sqlite' | 'memory',
-  partition: number,
-  context: Context,
-): Promise<Opened<LogRecord>> {
-  const { fleet, worker, log, dead } = parts
-  const faults = faultsOf(parts)
-  const opened =
-    sink === 'memory'
-      ? fleet.memory.open(context)
-      : await sqlite.open({ path: fleet.sqlitePath(), table: '${table}', numbers: 'literals' }, context)
-  if (sink === 'sqlite') worker.handles.push({ close: () => void opened[Symbol.asyncDispose]() })
-  const writer = pausedWriter(
-    sink === 'memory' ? opened : fencedWriter(opened, context, fleet.owners),
-    faults,
-    true,
-  )
-  const progress = log.progress(context, sink, partition)
-  const from = (await resumeAt(writer, progress)) as unknown as LogOffset | null
-  if (from) fleet.positions.set(context.task, from)
-  const reader = await log.reader({
-    consumer: context.task,
-    partition,
-    from: from as never,
-    maxRecords: fleet.random.int(1, 9),
-    signal: context.signal,
-  })
-  const whole = noted(
-    pausedReader(nothingSkipped(reader, fleet, partition, context.task, from), faults),
-    fleet,
-    context,
-  )
-  return { reader: whole, writer, progress, dead: pausedDead(lettersOf(dead, context, sink), faults) }
-}
-
-/** Between what a task had and what it reads next the broker holds no committed record (V5). */
-function nothingSkipped(
-  reader: Reader,
-  { broker, owners }: Fleet,
-  partition: number,
-  task: string,
-  from: LogOffset | null,
-): Reader {
-  const due = new Map(Object.entries(from?.next ?? {}))
-  return {
-    ...reader,
-    async *[Symbol.asyncIterator]() {
-      for await (const batch of reader) {
-        for (const { topic, offset } of batch.records) {
-          const before = due.get(topic) ?? 0
-          const between = broker.topics.get(topic)![partition]!.slice(before, offset)
-          if (offset < before) owners.finds.push(`${task} read ${topic} at ${offset}, and ${before} was due`)
-          if (between.some(one => one.message && one.transaction.state === 'committed'))
-            owners.finds.push(
-              `${task} read ${topic} at ${offset}, and left out what stands from ${before} on`,
-            )
-          due.set(topic, offset + 1)
-        }
-        yield batch
-      }
-    },
-  }
-}
-
-const noted = (reader: Reader, fleet: Fleet, { task }: Context): Reader => ({
-  ...reader,
-  [Symbol.asyncIterator]: () => reader[Symbol.asyncIterator](),
-  async commit(offset) {
-    await reader.commit?.(offset)
-    fleet.positions.set(task, offset as unknown as LogOffset)
-  },
-})
-
-function refuseMistakes({ owners, workers }: Fleet): void {
-  if (owners.finds[0]) throw new Error(owners.finds[0])
-  for (const task of workers.flatMap(one => (one.life.alive ? one.tasks : []))) {
-    const error = task.error()
-    if (error && MISTAKES.includes(error.kind))
-      throw new Error(`${task.name} failed (${error.kind}): ${error.message}`, {
-        cause: error.cause ?? error,
-      })
-  }
-}
+const living = ({ workers }: Fleet) => workers.flatMap(one => (one.life.alive ? one.tasks : []))
 
 /** No sink's task has a committed record before it. */
 function isDrained({ plan, positions, broker, workers }: Fleet): boolean {
@@ -380,13 +100,8 @@ export async function runFleetSeed(seed: number): Promise<FleetOutcome> {
     )
   } finally {
     for (const worker of fleet.workers) kill(worker)
-    rmSync(fleet.folder, { recursive: true, force: true })
+    fleet.dispose()
   }
-}
-
-function kill(worker: Worker): void {
-  worker.life.alive = false
-  for (const handle of worker.handles.splice(0)) handle.close()
 }
 
 async function troubled(fleet: Fleet): Promise<number> {
@@ -403,7 +118,7 @@ async function troubled(fleet: Fleet): Promise<number> {
   const watch = versionWatch(fleet)
   const until = random.int(1_000, 30_000)
   scheduler.onTick = () => {
-    refuseMistakes(fleet)
+    refuseMistakes(fleet, living(fleet))
     shake(
       fleet,
       index => {
@@ -429,7 +144,7 @@ async function drained(fleet: Fleet): Promise<void> {
     failure = error
   })
   workers.push(worker)
-  scheduler.onTick = () => refuseMistakes(fleet)
+  scheduler.onTick = () => refuseMistakes(fleet, living(fleet))
   const whole = async () => {
     const life: Life = worker.life
     // What an appender of dead letters had begun when it was killed hides what others wrote behind it, until its transaction times out.

@@ -70,8 +70,6 @@ export async function runHandoff(seed: number): Promise<{ records: number; kills
     for (let i = 0; i <= kills; i++) {
       life = { alive: true, frozenUntilMs: 0 }
       const isLast = i === kills
-      let done = false
-      let failure: Error | undefined
       const killAt = isLast ? Number.POSITIVE_INFINITY : scheduler.steps + random.int(1, 250)
       const busyUntil = scheduler.steps + plan.busy
       scheduler.onTick = () => {
@@ -79,37 +77,32 @@ export async function runHandoff(seed: number): Promise<{ records: number; kills
         else if (scheduler.steps >= busyUntil) model.settleDown()
       }
       const me = life
-      oneLife(
-        model,
-        saved,
-        log,
-        {
-          ...plan,
-          life: me,
-          scheduler,
-          random,
-          session: `s${i}`,
-          finish: () => scheduler.steps >= busyUntil,
-        },
-        position => {
-          saved = position
-        },
-      ).then(
-        () => {
-          done = true
-        },
-        error => {
-          failure = error as Error
-        },
+      const ending = endingOf(
+        oneLife(
+          model,
+          saved,
+          log,
+          {
+            ...plan,
+            life: me,
+            scheduler,
+            random,
+            session: `s${i}`,
+            finish: () => scheduler.steps >= busyUntil,
+          },
+          position => {
+            saved = position
+          },
+        ),
       )
       await scheduler.run(
-        () => done || failure !== undefined || scheduler.steps >= killAt,
+        () => ending.isDone || ending.failure !== undefined || scheduler.steps >= killAt,
         scheduler.steps + 40_000,
       )
       me.alive = false
       model.disconnect()
-      if (failure) throw failure
-      if (done && isLast) break
+      if (ending.failure) throw ending.failure
+      if (ending.isDone && isLast) break
     }
     check(model, log, slotAt)
     if (!ddl) checkChunks(log)
@@ -117,6 +110,20 @@ export async function runHandoff(seed: number): Promise<{ records: number; kills
   } catch (error) {
     throw new Error(`handoff seed ${seed}: ${(error as Error).message}`, { cause: error })
   }
+}
+
+/** What became of a life, for who asks at each step. */
+function endingOf(life: Promise<void>): { readonly isDone: boolean; readonly failure: Error | undefined } {
+  const ending = { isDone: false, failure: undefined as Error | undefined }
+  life.then(
+    () => {
+      ending.isDone = true
+    },
+    error => {
+      ending.failure = error as Error
+    },
+  )
+  return ending
 }
 
 interface LifeOptions {

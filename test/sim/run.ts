@@ -1,9 +1,10 @@
 /** Runs one seed: lives that are killed, then one without faults, then the checks. Every failure names the seed. */
 import { checkDead, checkLog, checkPlaces, checkSinks, readLog, versionWatch } from './check.ts'
-import { PIPELINE, type Process, sinkTasks, startProcess, type World, worldOf } from './world.ts'
+import { refuseMistakes } from './ground.ts'
+import { PIPELINE, sinkTasks } from './plan.ts'
+import { type Process, startProcess, type World, worldOf } from './world.ts'
 
 const MAX_STEPS = 60_000
-const MISTAKES: readonly string[] = ['bug', 'config', 'offset_lost', 'data']
 
 export interface Outcome {
   readonly steps: number
@@ -26,20 +27,6 @@ export async function runSeed(seed: number): Promise<Outcome> {
     )
   } finally {
     world.dispose()
-  }
-}
-
-/** What a newer owner should have ended must not be done; a task may fail by what was simulated; every other error is a find. */
-function refuseMistakes({ owners }: World, process: Process | undefined): void {
-  const find = owners.finds[0]
-  if (find) throw new Error(find)
-  for (const task of process?.tasks ?? []) {
-    const error = task.error()
-    if (error?.kind === 'offset_lost' && process?.detached.has(task.name)) continue
-    if (error && MISTAKES.includes(error.kind))
-      throw new Error(`${task.name} failed (${error.kind}): ${error.message}`, {
-        cause: error.cause ?? error,
-      })
   }
 }
 
@@ -75,7 +62,7 @@ async function liveUntilKilled(world: World): Promise<boolean> {
   let process: Process | undefined
   let failure: Error | undefined
   scheduler.onTick = () => {
-    refuseMistakes(world, process)
+    refuseMistakes(world, process?.tasks ?? [], process?.detached.has)
     hourly(world, process)
     if (random.chance(0.02)) watch()
   }
@@ -110,7 +97,7 @@ async function drain(world: World): Promise<number> {
   let process: Process | undefined
   let failure: Error | undefined
   let done = false
-  scheduler.onTick = () => refuseMistakes(world, process)
+  scheduler.onTick = () => refuseMistakes(world, process?.tasks ?? [], process?.detached.has)
   const whole = async () => {
     process = await startProcess(world, life, false, handles)
     while (!isDrained(world, process)) await scheduler.sleep(life, 10)

@@ -8,129 +8,54 @@
  * After the last change a life without faults drains everything; then the checks of `check.ts` are made.
  */
 import { setMaxListeners } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { sqlite } from '../../connectors/sqlite/sink.ts'
-import type { Context, Log, Writer } from '../../core/connector.ts'
+import type { Context } from '../../core/connector.ts'
 import { ticking } from '../../core/flow.ts'
 import { type FileLog, openEntryLog, openFileLog } from '../../core/log/file.ts'
 import type { EntryLog, LogOffset, Retention } from '../../core/log/log.ts'
-import { type Progress, resumeAt } from '../../core/pump.ts'
+import { resumeAt } from '../../core/pump.ts'
 import { type Detached, detachedTasks } from '../../core/queue/detached.ts'
 import { forgetOwners, localQueue } from '../../core/queue/local.ts'
 import { stateProgress } from '../../core/queue/progress.ts'
 import { openState, type StateFile } from '../../core/queue/state.ts'
 import type { ChangeRecord, LogRecord } from '../../core/record.ts'
-import { deadLetters } from '../../core/worker/dead-letters.ts'
 import { type Opened, startTask, type Task } from '../../core/worker/task.ts'
 import { type SimDisk, simDisk } from './disk.ts'
 import {
   type Faults,
-  fencedWriter,
   lost,
-  type Owners,
   pausedDead,
   pausedProgress,
   pausedReader,
   pausedWriter,
   seamlessReader,
 } from './faults.ts'
-import { type LedgerOptions, ledgerOf } from './ledger.ts'
-import { gathering, memoryStore } from './memory.ts'
-import { type Random, randomOf } from './random.ts'
-import { type Life, type Scheduler, schedulerOf } from './scheduler.ts'
+import {
+  type Ground,
+  groundOf,
+  type Handles,
+  lettersOf,
+  noted,
+  openSource,
+  openSqlite,
+  silent,
+} from './ground.ts'
+import { gathering } from './memory.ts'
+import { PIPELINE, planOf, sinkTasks } from './plan.ts'
+import { randomOf } from './random.ts'
+import type { Life } from './scheduler.ts'
 
-export const PIPELINE = 'sim'
-const START_MS = 1_750_000_000_000
 const LEASE_MS = 60
 const TICK_MS = 15
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} }
 
-export interface Plan {
-  readonly ledger: LedgerOptions
-  readonly partitions: number
-  readonly segmentBytes: number
-  readonly kills: number
-  readonly failChance: number
-  readonly freezeChance: number
-  readonly jumpChance: number
-  readonly diskFaults: boolean
-  readonly retain: boolean
-  /** `log.retention.bytes` */
-  readonly retainBytes: number | null
-  /** `limits.log_bytes` */
-  readonly limitBytes: number
-  /** The policy at the limit. */
-  readonly detaches: boolean
-  readonly sinks: readonly ('sqlite' | 'memory')[]
-  /** The memory sink gathers over batches. */
-  readonly gathers: boolean
-}
-
-export function planOf(seed: number, random: Random): Plan {
-  // Of a stream of its own, so that the seeds of seeds.txt are what they were; none of those has a limit.
-  const later = randomOf(seed + 7_000_120)
-  const isLimited = later.chance(0.35)
-  const latest = randomOf(seed + 9_400_301)
-  return {
-    ledger: {
-      seed,
-      changes: random.int(10, 120) + (isLimited ? 60 : 0),
-      keys: random.int(2, 12),
-      badEvery: random.chance(0.5) ? random.int(5, 30) : 0,
-      sweepEvery: random.chance(0.5) ? random.int(15, 60) : 0,
-    },
-    partitions: random.int(1, 3),
-    segmentBytes: random.pick([512, 2_000, 1_000_000]),
-    kills: random.int(0, 6),
-    failChance: random.pick([0, 0.005, 0.02]),
-    freezeChance: random.pick([0, 0.002, 0.01]),
-    jumpChance: random.pick([0, 0.005]),
-    diskFaults: random.chance(0.3),
-    retain: random.chance(0.3),
-    retainBytes: later.chance(0.25) ? later.int(0, 6_000) : null,
-    limitBytes: isLimited ? later.int(2_000, 6_000) : Number.POSITIVE_INFINITY,
-    detaches: isLimited && later.chance(0.5),
-    sinks: random.pick([['sqlite'], ['memory'], ['sqlite', 'memory']] as const),
-    gathers: latest.chance(0.4),
-  }
-}
-
-export interface World {
+export interface World extends Ground {
   readonly seed: number
-  readonly plan: Plan
-  readonly random: Random
-  readonly scheduler: Scheduler
   readonly disk: SimDisk
-  readonly folder: string
-  readonly memory: ReturnType<typeof memoryStore>
-  readonly ledger: ReturnType<typeof ledgerOf>
-  /** Last committed position of each sink task. */
-  readonly positions: Map<string, LogOffset>
-  readonly owners: Owners
-  sqlitePath(): string
-  dispose(): void
 }
 
 export function worldOf(seed: number): World {
   const random = randomOf(seed)
-  const plan = planOf(seed, random)
-  const folder = mkdtempSync(join(process.platform === 'linux' ? '/dev/shm' : tmpdir(), 'millrace-sim-'))
-  return {
-    seed,
-    plan,
-    random,
-    scheduler: schedulerOf(random, START_MS),
-    disk: simDisk(random.next),
-    folder,
-    memory: memoryStore(),
-    ledger: ledgerOf(plan.ledger, random),
-    positions: new Map(),
-    owners: { newest: new Map(), finds: [] },
-    sqlitePath: () => join(folder, 'index.db'),
-    dispose: () => rmSync(folder, { recursive: true, force: true }),
-  }
+  return { ...groundOf(planOf(seed, random), random), seed, disk: simDisk(random.next) }
 }
 
 /** One process: from start to kill. */
@@ -143,12 +68,11 @@ export interface Process {
   stop(): Promise<void>
 }
 
-/** `handles`: what the kill leaves of things that are not simulated (files), for the caller to close. */
 export async function startProcess(
   world: World,
   life: Life,
   faulty: boolean,
-  handles: { close(): void }[],
+  handles: Handles,
 ): Promise<Process> {
   const { scheduler, plan } = world
   const disk = world.disk.mount(() => scheduler.step(life))
@@ -207,11 +131,6 @@ export async function startProcess(
   }
 }
 
-export const sinkTasks = ({ sinks, partitions }: Plan): readonly string[] =>
-  sinks.flatMap(sink =>
-    Array.from({ length: partitions }, (_, partition) => `${PIPELINE}/${sink}/${partition}`),
-  )
-
 /** Whom the policy lets go is left to chance: the log must be right whomever it is. */
 const retentionOf = ({ plan, random, scheduler }: World, detached: Detached): Retention => ({
   hours: plan.retain ? 0 : 1e6,
@@ -252,7 +171,7 @@ interface Parts {
   readonly dead: EntryLog
   readonly detached: Detached
   readonly state: StateFile
-  readonly handles: { close(): void }[]
+  readonly handles: Handles
   readonly faulty: boolean
   readonly signal: AbortSignal
 }
@@ -275,7 +194,7 @@ function tasksOf(parts: Parts): Task[] {
   const source = startTask<ChangeRecord>({
     ...common,
     name: `${PIPELINE}/source`,
-    open: context => openSource(parts, context),
+    open: context => openSource(world, parts, faultsOf(parts), context),
   })
   const sinks = world.plan.sinks.flatMap(sink =>
     Array.from({ length: world.plan.partitions }, (_, partition) =>
@@ -299,29 +218,6 @@ function faultsOf({ world, worker, faulty }: Parts): Faults {
   }
 }
 
-const noProgress: Progress = {
-  load: async () => null,
-  save: async () => {},
-}
-
-async function openSource(parts: Parts, context: Context): Promise<Opened<ChangeRecord>> {
-  const { world, log, dead } = parts
-  const faults = faultsOf(parts)
-  const inner = fencedWriter(await log.writer(context, 0), context, world.owners)
-  const writer = pausedWriter(inner, faults, false)
-  const from = await resumeAt(writer, noProgress)
-  const reader = pausedReader(world.ledger.reader(from, faults.pause), faults)
-  const { nowUs } = context.clock
-  const letters = deadLetters<ChangeRecord>({
-    log: dead,
-    pipeline: PIPELINE,
-    sink: 'source',
-    nowMs: () => nowUs() / 1000,
-    redact: text => text,
-  })
-  return { reader, writer, progress: noProgress, dead: letters }
-}
-
 async function openSink(
   parts: Parts,
   sink: 'sqlite' | 'memory',
@@ -330,16 +226,9 @@ async function openSink(
 ): Promise<Opened<LogRecord>> {
   const { world, log, dead, detached, state, handles } = parts
   const faults = faultsOf(parts)
-  let inner: Writer
-  if (sink === 'sqlite') {
-    inner = await sqlite.open({ path: world.sqlitePath(), table: '${table}', numbers: 'literals' }, context)
-    const opened = inner
-    inner = fencedWriter(opened, context, world.owners)
-    handles.push({ close: () => void opened[Symbol.asyncDispose]() })
-  } else {
-    const memory = world.memory.open(context)
-    inner = world.plan.gathers ? gathering(memory, () => world.random.chance(0.3)) : memory
-  }
+  const target = sink === 'memory' ? world.memory.open(context) : await openSqlite(world, context, handles)
+  const isGathering = sink === 'memory' && world.plan.gathers
+  const inner = isGathering ? gathering(target, () => world.random.chance(0.3)) : target
   const writer = pausedWriter(inner, faults, true)
   const progress = pausedProgress(stateProgress(state, context), faults)
   const from = await resumeAt(writer, progress)
@@ -356,22 +245,6 @@ async function openSink(
   const seamless = seamlessReader(opened, context.task, from as LogOffset | null, detached, world.owners)
   const paused = pausedReader(seamless, faults)
   const reader = inner.durable ? ticking(paused, context.clock, TICK_MS) : paused
-  const noted = {
-    ...reader,
-    [Symbol.asyncIterator]: () => reader[Symbol.asyncIterator](),
-    [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    commit: async (offset: unknown) => {
-      await reader.commit?.(offset as never)
-      world.positions.set(context.task, offset as LogOffset)
-    },
-  }
-  const { nowUs } = context.clock
-  const letters = deadLetters({
-    log: dead,
-    pipeline: PIPELINE,
-    sink,
-    nowMs: () => nowUs() / 1000,
-    redact: text => text,
-  })
-  return { reader: noted, writer, progress, dead: pausedDead(letters, faults) }
+  const letters = pausedDead(lettersOf(dead, context, sink), faults)
+  return { reader: noted(reader, world, context), writer, progress, dead: letters }
 }

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest'
 import type { ConnectorError } from '../../../core/errors.ts'
 import { testContext } from '../../conform/context.ts'
-import { batchOf, recordOf } from '../../conform/sink.ts'
+import { batchOf, recordOf } from '../../conform/kit-table.ts'
 import { missingForSmallDisk, mountSmallDisk } from '../../servers/small-disk.ts'
 import { EACH, fileTarget, linesOf } from '../object/objects.ts'
 

@@ -7,7 +7,8 @@ import { fileReading } from '../../../connectors/file/reading.ts'
 import { fileSource } from '../../../connectors/file/source.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { type ObjectPlace, objectSourceCases } from '../object/source-cases.ts'
+import { objectSourceCases } from '../object/source-cases.ts'
+import type { ObjectPlace } from '../object/source-place.ts'
 
 definitionConformance(fileSource)
 

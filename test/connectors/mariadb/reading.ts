@@ -1,6 +1,6 @@
 /** What a MariaDB holds, read on connections of their own; how the sinks that speak its protocol are opened for the kit. */
 import type { Context, Sink, Writer } from '../../../core/connector.ts'
-import type { Held, SinkKit } from '../../conform/sink.ts'
+import type { Held, SinkKit, SinkTarget } from '../../conform/sink.ts'
 import type { MariadbServer } from '../../servers/mariadb.ts'
 
 export const openOn = (sink: Sink, url: string, over: object, context: Context): Promise<Writer> =>
@@ -24,16 +24,21 @@ export async function rows(server: MariadbServer): Promise<ReadonlyMap<string, H
   )
 }
 
+/** By the server's own port, or another one that leads to it. */
+export async function targetOn(sink: Sink, server: MariadbServer, port?: number): Promise<SinkTarget> {
+  await anew(server)
+  const url = new URL(server.url)
+  if (port !== undefined) url.port = String(port)
+  return {
+    open: context => openOn(sink, url.href, {}, context),
+    rows: () => rows(server),
+    async [Symbol.asyncDispose]() {},
+  }
+}
+
 /** `serverOf`: it is started when the tests begin. */
 export const kitOn = (sink: Sink, serverOf: () => MariadbServer): SinkKit => ({
   name: sink.name,
-  async target() {
-    await anew(serverOf())
-    return {
-      open: context => openOn(sink, serverOf().url, {}, context),
-      rows: () => rows(serverOf()),
-      async [Symbol.asyncDispose]() {},
-    }
-  },
+  target: () => targetOn(sink, serverOf()),
   bad: good => ({ ...good, after: '{"id":99999999999999999999,"name":"bad","price":"1"}' }),
 })

@@ -13,7 +13,7 @@ import { ConnectorError, Fenced } from '../../../core/errors.ts'
 import type { LogOffset } from '../../../core/log/log.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
-import { KIT_TABLE, recordOf } from '../../conform/sink.ts'
+import { KIT_TABLE, recordOf, WIDER_TABLE } from '../../conform/kit-table.ts'
 import { linesOf, type ObjectTarget } from './objects.ts'
 
 const CALLS = ['create', 'read', 'put', 'isSame', 'list', 'remove'] as const
@@ -39,7 +39,6 @@ export function faulty(store: ObjectStore, faultOf: (call: number, name: Call) =
 }
 
 const OTHER: Table = { ...KIT_TABLE, name: 'other' }
-const WIDER: Table = { ...KIT_TABLE, columns: [...KIT_TABLE.columns, { name: 'more', type: 'text' }] }
 
 /** Two topics, three folders, a shape that changes; in log order. */
 export const RECORDS: readonly LogRecord[] = Array.from({ length: 36 }, (_, i) => {
@@ -47,7 +46,7 @@ export const RECORDS: readonly LogRecord[] = Array.from({ length: 36 }, (_, i) =
   const offset = isOther ? Math.floor(i / 5) : i - Math.floor((i + 1) / 5)
   return {
     ...recordOf({ id: i, name: `n${i % 3}`, version: i + 1 }),
-    table: isOther ? OTHER : i > 20 ? WIDER : KIT_TABLE,
+    table: isOther ? OTHER : i > 20 ? WIDER_TABLE : KIT_TABLE,
     topic: isOther ? 'kit.test.other' : 'kit.test.kit',
     offset,
     commitMs: 1_700_000_000_000 + i * 400,

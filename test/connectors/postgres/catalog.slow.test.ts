@@ -1,8 +1,8 @@
 /** What the catalog says, on a real server; and connections: settings, TLS, errors. */
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   describeTables,
@@ -14,6 +14,7 @@ import {
   widenXid,
 } from '../../../connectors/postgres/catalog.ts'
 import { connect, quoteText } from '../../../connectors/postgres/connect.ts'
+import { makeAuthority } from '../../servers/certificates.ts'
 import { type PostgresServer, startPostgres } from '../../servers/postgres.ts'
 
 let server: PostgresServer
@@ -147,67 +148,18 @@ describe('connections', () => {
 
   it('TLS: each sslmode with a certificate of an authority we name', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'millrace-tls-'))
-    const openssl = (...args: string[]) => {
-      const { status, stderr } = spawnSync('openssl', args, { cwd: folder })
-      if (status !== 0) throw new Error(String(stderr))
-    }
-    openssl(
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      'ca.key',
-      '-out',
-      'ca.pem',
-      '-days',
-      '2',
-      '-subj',
-      '/CN=Test CA',
-    )
-    openssl(
-      'req',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      'server.key',
-      '-out',
-      'server.csr',
-      '-subj',
-      '/CN=localhost',
-      '-addext',
-      'subjectAltName=DNS:localhost',
-    )
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      'server.csr',
-      '-CA',
-      'ca.pem',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-out',
-      'server.pem',
-      '-days',
-      '2',
-      '-copy_extensions',
-      'copy',
-    )
+    const authority = makeAuthority(folder)
+    const { cert, key } = authority.issue('localhost', 'DNS:localhost')
     await using secure = await startPostgres()
-    for (const name of ['server.key', 'server.pem'])
-      spawnSync('cp', [join(folder, name), join(secure.dataDirectory, name)])
-    spawnSync('chown', [
-      '--reference',
-      join(secure.dataDirectory, 'PG_VERSION'),
-      ...['server.key', 'server.pem'].map(name => join(secure.dataDirectory, name)),
-    ])
-    chmodSync(join(secure.dataDirectory, 'server.key'), 0o600)
+    const files = [key, cert].map(path => {
+      const copy = join(secure.dataDirectory, basename(path))
+      copyFileSync(path, copy)
+      return copy
+    })
+    spawnSync('chown', ['--reference', join(secure.dataDirectory, 'PG_VERSION'), ...files])
+    chmodSync(files[0]!, 0o600)
     await secure.stop()
-    await secure.start({ ssl: 'on', ssl_cert_file: 'server.pem', ssl_key_file: 'server.key' })
+    await secure.start({ ssl: 'on', ssl_cert_file: basename(cert), ssl_key_file: basename(key) })
     const at = (host: string, query: string) =>
       `${secure.url.replace('127.0.0.1', host).replace('?sslmode=disable', '')}?${query}`
     const isTls = async (url: string) => {
@@ -216,7 +168,7 @@ describe('connections', () => {
       await client.end()
       return rows[0].ssl
     }
-    const ca = `sslrootcert=${encodeURIComponent(join(folder, 'ca.pem'))}`
+    const ca = `sslrootcert=${encodeURIComponent(authority.ca)}`
     expect(await isTls(at('127.0.0.1', 'sslmode=disable'))).toBe(false)
     expect(await isTls(at('127.0.0.1', 'sslmode=allow'))).toBe(false)
     expect(await isTls(at('127.0.0.1', ''))).toBe(true)

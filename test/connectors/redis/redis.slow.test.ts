@@ -1,24 +1,23 @@
-/** The Redis sink on real servers: kits, each structure, expiry, sweeps, faults. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+/** The Redis sink on real servers: the kits, and the cases of structures, faults and a cluster. */
+import { afterAll, beforeAll, describe } from 'vitest'
 import { redis } from '../../../connectors/redis/sink.ts'
-import type { Context, Writer } from '../../../core/connector.ts'
-import { ConnectorError } from '../../../core/errors.ts'
-import type { LogRecord } from '../../../core/record.ts'
-import { testContext } from '../../conform/context.ts'
 import { cutConformance } from '../../conform/cuts.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { appendingSinkConformance, batchOf, keyedSinkConformance, recordOf } from '../../conform/sink.ts'
+import { appendingSinkConformance, keyedSinkConformance } from '../../conform/sink.ts'
 import {
   missingForRedis,
   type RedisCluster,
   type RedisNode,
-  type RedisReply,
   type RedisServer,
   startRedis,
   startRedisCluster,
-  startSentinel,
 } from '../../servers/redis.ts'
-import { openSink, pairs, readHash, streamOn, targetOn } from './reading.ts'
+import { casesOn } from '../writing.ts'
+import { clusterCases } from './cluster-cases.ts'
+import { faultCases } from './fault-cases.ts'
+import { keptOn } from './kept.ts'
+import { readHash, streamOn, targetOn } from './reading.ts'
+import { structureCases } from './structure-cases.ts'
 
 definitionConformance(redis as never)
 
@@ -37,17 +36,6 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
     streams.url = server.url
   })
   afterAll(() => server?.[Symbol.asyncDispose]())
-
-  const asked = (...args: string[]): Promise<RedisReply> => server.command(...args)
-  const opened: Writer[] = []
-  const open = async (over: object = {}, context: Partial<Context> = {}): Promise<Writer> => {
-    const writer = await openSink({ url: server.url, ...over }, testContext(context))
-    opened.push(writer)
-    return writer
-  }
-  const closeAll = async () => {
-    for (const writer of opened.splice(0)) await writer[Symbol.asyncDispose]()
-  }
 
   keyedSinkConformance({ name: 'redis, JSON', target: targetOn(nodes, options) })
   keyedSinkConformance({ name: 'redis, hashes', target: targetOn(nodes, hashes, readHash) })
@@ -68,323 +56,11 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
     keepsDeleted: true,
   })
 
-  describe('structures', () => {
-    beforeEach(async () => {
-      await closeAll()
-      await asked('FLUSHALL')
-    })
-    afterAll(closeAll)
-    const write = async (writer: Writer, ...records: LogRecord[]) =>
-      expect(await writer.write(batchOf(records))).toEqual([])
-    const rowOf = (id: number, name: string | null, price: string | null, version: number) =>
-      recordOf({ id, version, row: JSON.stringify({ id, name, price }) })
-
-    it('hash: a field for each column that is not null; one that becomes null goes', async () => {
-      const writer = await open({ structure: 'hash' })
-      await write(writer, rowOf(1, 'lamp', '12345678901234567890.10', 1))
-      expect(pairs((await asked('HGETALL', 'kit:1')) as string[])).toEqual([
-        ['id', '1'],
-        ['name', 'lamp'],
-        ['price', '12345678901234567890.10'],
-      ])
-      await write(writer, rowOf(1, null, '1', 2))
-      expect(pairs((await asked('HGETALL', 'kit:1')) as string[])).toEqual([
-        ['id', '1'],
-        ['price', '1'],
-      ])
-    })
-
-    it('string: one column; null deletes the key', async () => {
-      const writer = await open({ structure: 'string', key: 'name-of-${id}', value: 'name' })
-      await write(writer, rowOf(1, 'schön "ja"', null, 1), rowOf(2, 'b', null, 2))
-      expect(await asked('GET', 'name-of-1')).toBe('schön "ja"')
-      await write(writer, rowOf(1, null, null, 3))
-      expect(await asked('EXISTS', 'name-of-1')).toBe(0)
-      expect(await asked('GET', 'name-of-2')).toBe('b')
-    })
-
-    it('set: a row moves with the columns of its key, and goes with its delete or a sweep', async () => {
-      const writer = await open({ structure: 'set', key: 'named:${name}', member: '${id}' })
-      const members = async (name: string) =>
-        [...((await asked('SMEMBERS', `named:${name}`)) as string[])].sort()
-      await write(writer, rowOf(1, 'a', null, 1), rowOf(2, 'a', null, 2), rowOf(3, 'b', null, 3))
-      expect([await members('a'), await members('b')]).toEqual([['1', '2'], ['3']])
-      await write(writer, rowOf(1, 'b', null, 4), recordOf({ op: 'd', id: 3, version: 5 }))
-      expect([await members('a'), await members('b')]).toEqual([['2'], ['1']])
-      await write(writer, rowOf(1, 'c', null, 3)) // older
-      expect(await members('b')).toEqual(['1'])
-      await write(writer, recordOf({ op: 'sweep', version: 6, below: 4 }))
-      expect([await members('a'), await members('b')]).toEqual([[], ['1']])
-    })
-
-    it('sorted_set: the score is a column; null is no member; what is no number is a dead letter (P1)', async () => {
-      const writer = await open({ structure: 'sorted_set', key: 'by-price', score: 'price' })
-      await write(writer, rowOf(1, 'a', '10.50', 1), rowOf(2, 'b', '2', 2), rowOf(3, 'c', null, 3))
-      const inOrder = () => asked('ZRANGE', 'by-price', '0', '-1', 'WITHSCORES')
-      expect(await inOrder()).toEqual(['2', '2', '1', '10.5'])
-      await write(writer, rowOf(2, 'b', '20', 4), rowOf(1, 'a', null, 5))
-      expect(await inOrder()).toEqual(['2', '20'])
-      const bad = rowOf(4, 'd', 'much', 7)
-      const rejected = await writer.write(batchOf([rowOf(5, 'e', '5', 6), bad], 8))
-      expect(rejected.map(one => one.record)).toEqual([bad])
-      expect(rejected[0]!.error).toMatchObject({ kind: 'data', message: expect.stringContaining('"much"') })
-      expect(await inOrder(), 'nothing was written').toEqual(['2', '20'])
-    })
-
-    it('a key that holds something of another kind is told, and nothing of the batch is written', async () => {
-      await asked('SET', 'named:a', 'not a set')
-      const writer = await open({ structure: 'set', key: 'named:${name}' })
-      const [good, bad] = [rowOf(1, 'b', null, 1), rowOf(2, 'a', null, 2)]
-      const rejected = await writer.write(batchOf([good, bad], 3))
-      expect(rejected.map(one => one.record)).toEqual([bad])
-      expect(rejected[0]!.error.message).toContain('named:a')
-      expect(await asked('EXISTS', 'named:b')).toBe(0)
-      await write(writer, good)
-      expect(await asked('SMEMBERS', 'named:b')).toEqual(['1'])
-    })
-
-    it('stream: each change once, with its place; the same batch again adds nothing', async () => {
-      const writer = await open({ structure: 'stream', key: 'changes:${table}' })
-      const batch = batchOf([
-        rowOf(1, 'a', '1', 1),
-        recordOf({ op: 'd', id: 1, version: 2 }),
-        recordOf({ op: 'sweep', version: 3, below: 3 }),
-      ])
-      await writer.write(batch)
-      const entries = (await asked('XRANGE', 'changes:kit', '-', '+')) as [string, string[]][]
-      expect(entries.map(([, fields]) => Object.fromEntries(pairs(fields)))).toMatchObject([
-        { op: 'u', key: '{"id":1}', after: '{"id":1,"name":"a","price":"1"}', position: 'kit.test.kit/0/1' },
-        { op: 'd', key: '{"id":1}', version: '2' },
-        { op: 'sweep', below: '3' },
-      ])
-      // Who comes back stands behind the batch: there is no second time.
-      const next = await open({ structure: 'stream', key: 'changes:${table}' }, { epoch: 2 })
-      expect(await next.position?.()).toEqual(batch.offset)
-      await expect(writer.write(batchOf([rowOf(2, 'b', '1', 4)]))).rejects.toThrow('another writer')
-      expect(await asked('XLEN', 'changes:kit')).toBe(3)
-    })
-
-    it('stream: keeps about as many entries as it is told to', async () => {
-      const writer = await open({ structure: 'stream', key: 'changes', max_length: 100 })
-      await writer.write(batchOf(Array.from({ length: 1_000 }, (_, i) => rowOf(i, 'a', '1', i + 1))))
-      const length = Number(await asked('XLEN', 'changes'))
-      expect(length).toBeGreaterThanOrEqual(100)
-      expect(length).toBeLessThan(400)
-    })
-
-    it('invalidate: deletes the keys of before and after; a sweep all that the template can give', async () => {
-      await asked('MSET', 'page:a', '1', 'page:b', '1', 'page:c', '1', 'other', '1')
-      const writer = await open({ structure: 'invalidate', key: 'page:${name}' })
-      const moved = { ...rowOf(1, 'b', null, 1), before: '{"id":1,"name":"a","price":null}' }
-      await write(writer, moved)
-      expect(await asked('EXISTS', 'page:a', 'page:b')).toBe(0)
-      const unknown = recordOf({ op: 'd', id: 2, version: 2 })
-      const rejected = await writer.write(batchOf([unknown]))
-      expect(rejected[0]!.error.hint).toContain('REPLICA IDENTITY FULL')
-      await write(writer, recordOf({ op: 'sweep', version: 3, below: 3 }))
-      expect([await asked('EXISTS', 'page:c'), await asked('EXISTS', 'other')]).toEqual([0, 1])
-    })
-
-    it('rows expire: all after ttl_seconds, or each at the time of a column; their versions go later', async () => {
-      const writer = await open({ ttl_seconds: 1_000 })
-      await write(writer, rowOf(1, 'a', '1', 1))
-      const left = Number(await asked('PTTL', 'kit:1'))
-      expect(left).toBeGreaterThan(900_000)
-      expect(left).toBeLessThanOrEqual(1_000_000)
-      expect(await asked('ZCARD', 'millrace:forget:test/sink/0:kit.test.kit')).toBe(1)
-
-      const hashed = await open(
-        { structure: 'hash', key: 'h:${id}', expire_at: 'name' },
-        { task: 'test/hashed/0' },
-      )
-      const soon = new Date(Date.now() + 500_000).toISOString()
-      await write(hashed, rowOf(1, soon, '1', 1), rowOf(2, null, '1', 2), rowOf(3, '2001-01-01', '1', 3))
-      expect(Number(await asked('PTTL', 'h:1'))).toBeGreaterThan(400_000)
-      expect(await asked('PTTL', 'h:2')).toBe(-1)
-      expect(await asked('EXISTS', 'h:3'), 'its time is over').toBe(0)
-      await write(hashed, rowOf(1, null, '2', 4))
-      expect(await asked('PTTL', 'h:1'), 'written anew, without a time').toBe(-1)
-      const rejected = await hashed.write(batchOf([rowOf(4, 'soon', '1', 5)]))
-      expect(rejected[0]!.error.message).toContain('"soon", which is no time')
-    })
-
-    it('a delete is remembered for ten minutes, and then forgotten with its version', async () => {
-      let nowUs = 1_800_000_000_000_000
-      const clock = { ...testContext().clock, nowUs: () => nowUs }
-      const writer = await open({}, { clock })
-      await write(writer, rowOf(1, 'a', '1', 10), recordOf({ op: 'd', id: 1, version: 20 }))
-      await write(writer, rowOf(1, 'late', '1', 15))
-      expect(await asked('EXISTS', 'kit:1'), 'older than its delete').toBe(0)
-      nowUs += 601_000_000
-      await write(writer, rowOf(2, 'b', '1', 21))
-      expect(await asked('ZRANGE', 'millrace:versions:test/sink/0:kit.test.kit', '0', '-1')).toEqual([
-        'kit:2',
-      ])
-      expect(await asked('EXISTS', 'millrace:forget:test/sink/0:kit.test.kit')).toBe(0)
-    })
-
-    it('a large batch goes in parts, and a sweep of many rows in steps', async () => {
-      const writer = await open({ structure: 'hash' })
-      const many = Array.from({ length: 5_000 }, (_, i) => rowOf(i, `n${i}`, '1', i + 1))
-      await write(writer, ...many)
-      expect(await asked('ZCARD', 'millrace:versions:test/sink/0:kit.test.kit')).toBe(5_000)
-      await write(writer, recordOf({ op: 'sweep', version: 6_000, below: 4_001 }))
-      expect(((await asked('KEYS', 'kit:*')) as string[]).length).toBe(1_000)
-    })
-
-    it('forget takes the position and leaves the rows', async () => {
-      const writer = await open()
-      await write(writer, rowOf(1, 'a', '1', 1))
-      await redis.forget!(redis.config.parse({ url: server.url }), ['test/sink/0'], testContext())
-      expect([
-        await asked('EXISTS', 'millrace:position:test/sink/0'),
-        await asked('EXISTS', 'kit:1'),
-      ]).toEqual([0, 1])
-    })
-
-    it('refuses options that do not fit a table, before anything and while it runs', async () => {
-      const plan = (over: object) =>
-        redis.plan!(
-          redis.config.parse({ url: server.url, ...over }),
-          [{ table: recordOf({ version: 1 }).table, topic: 'kit.test.kit' }],
-          testContext(),
-        )
-      await expect(plan({ key: 'x:${name}' })).rejects.toThrow('${name} is no column of the key of test.kit')
-      await expect(plan({ structure: 'string', value: 'title' })).rejects.toThrow('has no column title')
-      expect(await plan({ key: '${schema}:${table}:${id}' })).toMatchObject([{ name: 'test:kit:${id}' }])
-      const writer = await open({ key: 'x:${name}' })
-      await expect(writer.write(batchOf([rowOf(1, 'a', '1', 1)]))).rejects.toThrow('${name}')
-    })
-  })
-
-  describe('faults', () => {
-    beforeEach(async () => {
-      await closeAll()
-      await asked('FLUSHALL')
-    })
-    afterAll(closeAll)
-
-    it('full: throttled, with what to do; nothing of the batch is written, and it goes on', async () => {
-      await using full = await startRedis({
-        settings: { maxmemory: '3mb', 'maxmemory-policy': 'noeviction' },
-      })
-      const writer = await openSink({ url: full.url }, testContext())
-      const big = (id: number) => recordOf({ id, version: id, name: 'x'.repeat(1_000_000) })
-      let failure: ConnectorError | null = null
-      let id = 1
-      for (; id < 10 && !failure; id++)
-        await writer.write(batchOf([big(id)])).catch(error => {
-          failure = error as ConnectorError
-        })
-      expect(failure).toMatchObject({ kind: 'throttled', hint: expect.stringContaining('maxmemory') })
-      await full.command('CONFIG', 'SET', 'maxmemory', '100mb')
-      expect(await writer.write(batchOf([big(id - 1)]))).toEqual([])
-      await writer[Symbol.asyncDispose]()
-    })
-
-    it('killed under it: unavailable; who opens anew finds position and rows of the same moment', async () => {
-      await using one = await startRedis({ settings: { appendonly: 'yes', appendfsync: 'always' } })
-      let writer = await openSink({ url: one.url }, testContext())
-      let done = 0
-      let epoch = 1
-      for (let round = 0; round < 3; round++) {
-        const killing = new Promise(resolve => setTimeout(resolve, 60 + 40 * round)).then(() => one.kill9())
-        try {
-          for (;;) {
-            const records = Array.from({ length: 200 }, (_, i) =>
-              recordOf({ id: done + i + 1, version: done + i + 1 }),
-            )
-            await writer.write(batchOf(records, done + 201))
-            done += 200
-          }
-        } catch (error) {
-          expect((error as ConnectorError).kind).toBe('unavailable')
-        }
-        await killing
-        await writer[Symbol.asyncDispose]()
-        await one.start()
-        writer = await openSink({ url: one.url }, testContext({ epoch: ++epoch }))
-        const position = (await writer.position!()) as { next: Record<string, number> } | null
-        const at = (position?.next['kit.test.kit'] ?? 1) - 1
-        expect(
-          Number(await one.command('ZCARD', 'millrace:versions:test/sink/0:kit.test.kit')),
-          'rows and position',
-        ).toBe(at)
-        expect(at).toBeGreaterThanOrEqual(done)
-        done = at
-      }
-      expect(done).toBeGreaterThan(0)
-      await writer[Symbol.asyncDispose]()
-    })
-
-    it('wrong password, no rights, no server, a replica: each is told as what it is', async () => {
-      await using secure = await startRedis({ password: 'secret' })
-      const said = (over: object) =>
-        redis.check(redis.config.parse(over), testContext()).then(
-          () => null,
-          error => error as ConnectorError,
-        )
-      const port = new URL(secure.url).port
-      expect(await said({ url: `redis://:wrong@127.0.0.1:${port}` })).toMatchObject({ kind: 'auth' })
-      expect(await said({ url: `redis://127.0.0.1:${port}` })).toMatchObject({ kind: 'auth' })
-      expect(await said({ url: secure.url })).toBe(null)
-      expect(await said({ url: 'redis://127.0.0.1:1' })).toMatchObject({ kind: 'unavailable' })
-      await secure.command('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+@connection', '+info')
-      const reader = `redis://reader:pw@127.0.0.1:${port}`
-      const refused = await openSink({ url: reader }, testContext()).catch(error => error as ConnectorError)
-      expect(refused).toBeInstanceOf(ConnectorError)
-      expect(refused).toMatchObject({ kind: 'auth' })
-      expect((refused as ConnectorError).message).not.toContain('pw')
-    })
-
-    it('TLS: with its authority; without one it is told', async () => {
-      await using secure = await startRedis({ tls: true })
-      const { url, ca } = secure
-      await redis.check(redis.config.parse({ url, tls: { ca } }), testContext())
-      const said = await redis.check(redis.config.parse({ url }), testContext()).catch(error => error)
-      expect(said).toMatchObject({ kind: 'auth', hint: expect.stringContaining('tls.ca') })
-      const noFile = redis.config.parse({ url, tls: { ca: '/no/such.pem' } })
-      await expect(redis.check(noFile, testContext())).rejects.toThrow('/no/such.pem')
-    })
-
-    it('Sentinel: a master killed and failed over; rows and position of the new one are of one moment', async () => {
-      await using group = await startSentinel({ password: 'pw' })
-      const options = {
-        url: 'redis://:pw@sentinel',
-        sentinel: { nodes: group.sentinels, name: group.masterName },
-      }
-      const first = await openSink(options, testContext())
-      await first.write(batchOf([recordOf({ id: 1, version: 1 })]))
-      const old = await group.master()
-      const failed = group.failOver()
-      let version = 1
-      await expect(
-        (async () => {
-          for (;;) {
-            version++
-            await first.write(batchOf([recordOf({ id: version, version })]))
-          }
-        })(),
-      ).rejects.toMatchObject({ kind: 'unavailable' })
-      const master = await failed
-      expect(master).not.toBe(old)
-      const second = await openSink(options, testContext({ epoch: 2 }))
-      // The replica may have had nothing yet: then there is no position either.
-      const position = (await second.position!()) as { next: Record<string, number> } | null
-      const rows = ((await master.command('KEYS', 'kit:*')) as string[]).length
-      expect(rows).toBe((position?.next['kit.test.kit'] ?? 1) - 1)
-      for (const writer of [first, second]) await writer[Symbol.asyncDispose]()
-    })
-
-    it('replicas: a batch that too few have is not written yet', async () => {
-      await using one = await startRedis()
-      const writer = await openSink({ url: one.url, replicas: 1 }, testContext())
-      await expect(writer.write(batchOf([recordOf({ version: 1 })]))).rejects.toThrow(
-        '0 replicas had the batch',
-      )
-      await writer[Symbol.asyncDispose]()
-    })
-  })
+  casesOn(
+    keptOn(() => server),
+    { structures: structureCases },
+  )
+  describe('faults', faultCases)
 })
 
 describe.skipIf(missing !== null)('a cluster', () => {
@@ -402,45 +78,5 @@ describe.skipIf(missing !== null)('a cluster', () => {
   keyedSinkConformance({ name: 'redis, a cluster', target: targetOn(nodes, options) })
   keyedSinkConformance({ name: 'redis, one slot of a cluster', target: targetOn(nodes, tagged) })
 
-  it('delivers by what its options allow', () => {
-    const delivery = (over: object) => redis.delivery(redis.config.parse({ ...options, ...over }))
-    expect(delivery({})).toBe('idempotent')
-    expect(delivery({ structure: 'stream' })).toBe('at_least_once')
-    expect(delivery(tagged)).toBe('exactly_once')
-    expect(redis.config.safeParse({ ...options, structure: 'set' }).error?.issues[0]?.message).toContain(
-      '{shop}',
-    )
-  })
-
-  it('spreads rows over all nodes, each with its version beside it; a sweep finds all', async () => {
-    for (const node of nodes) await node.command('FLUSHALL')
-    const writer = await openSink(options, testContext())
-    await writer.write(batchOf(Array.from({ length: 300 }, (_, i) => recordOf({ id: i, version: i + 1 }))))
-    const counts = () =>
-      Promise.all(nodes.map(async node => ((await node.command('KEYS', 'kit:*')) as string[]).length))
-    const spread = await counts()
-    expect(Math.min(...spread)).toBeGreaterThan(50)
-    expect(spread.reduce((sum, one) => sum + one)).toBe(300)
-    await writer.write(batchOf([recordOf({ op: 'sweep', version: 400, below: 300 })]))
-    expect((await counts()).reduce((sum, one) => sum + one)).toBe(1)
-    await writer[Symbol.asyncDispose]()
-  })
-
-  it('invalidates on every node', async () => {
-    const writer = await openSink({ ...options, structure: 'invalidate', key: 'page:${id}' }, testContext())
-    const seed = await openSink({ ...options, key: 'page:${id}' }, testContext({ task: 'test/other/0' }))
-    await seed.write(batchOf(Array.from({ length: 50 }, (_, i) => recordOf({ id: i, version: i + 1 }))))
-    const left = async () =>
-      (
-        await Promise.all(
-          nodes.map(async node => ((await node.command('KEYS', 'page:*')) as string[]).length),
-        )
-      ).reduce((sum, one) => sum + one)
-    expect(await left()).toBe(50)
-    await writer.write(batchOf(Array.from({ length: 20 }, (_, i) => recordOf({ id: i, version: 100 + i }))))
-    expect(await left()).toBe(30)
-    await writer.write(batchOf([recordOf({ op: 'sweep', version: 200, below: 200 })]))
-    expect(await left()).toBe(0)
-    for (const one of [writer, seed]) await one[Symbol.asyncDispose]()
-  })
+  clusterCases({ nodes, options, tagged })
 })

@@ -1,7 +1,7 @@
 /** A batch that Redis refuses half-way or before it has begun: what was refused comes again, and nothing of it is taken for old. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { testContext } from '../../conform/context.ts'
-import { batchOf, recordOf } from '../../conform/sink.ts'
+import { batchOf, recordOf } from '../../conform/kit-table.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
 import { openSink } from './reading.ts'
 

@@ -11,14 +11,8 @@ import type { ChangeRecord } from '../../../core/record.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
 import { missingForS3, type S3Server, startS3 } from '../../servers/s3.ts'
-import {
-  idsOf,
-  linesFrom,
-  type ObjectPlace,
-  objectSourceCases,
-  openSource,
-  readAll,
-} from '../object/source-cases.ts'
+import { objectSourceCases } from '../object/source-cases.ts'
+import { idsOf, linesFrom, type ObjectPlace, openSource, readAll } from '../object/source-place.ts'
 import { clientOf, placeOf } from './bucket.ts'
 import { startProxy } from './proxy.ts'
 

@@ -9,7 +9,7 @@ import { differenceOf, flat, isSame } from '../../../connectors/search/differenc
 import { countFields, definitionFor, fieldFor, type Mapping } from '../../../connectors/search/mapping.ts'
 import { refuseUnfit } from '../../../connectors/search/plan.ts'
 import type { Table } from '../../../core/record.ts'
-import { KIT_TABLE } from '../../conform/sink.ts'
+import { KIT_TABLE } from '../../conform/kit-table.ts'
 
 const GOLDEN = fileURLToPath(new URL('../../golden/search/mappings.json', import.meta.url))
 const configOf = (options: object = {}): SearchConfig => z.strictObject(shared).parse(options)

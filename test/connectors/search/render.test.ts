@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { shared } from '../../../connectors/search/config.ts'
 import { propertiesFor } from '../../../connectors/search/mapping.ts'
 import { rendererOf } from '../../../connectors/search/render.ts'
-import { KIT_TABLE, recordOf } from '../../conform/sink.ts'
+import { KIT_TABLE, recordOf } from '../../conform/kit-table.ts'
 
 const config = z.strictObject(shared).parse({})
 

@@ -7,7 +7,7 @@ import { halves, type Operations, packerOf, pick } from '../../../connectors/sea
 import { paceOf } from '../../../connectors/search/pace.ts'
 import { send } from '../../../connectors/search/send.ts'
 import { testContext } from '../../conform/context.ts'
-import { recordOf } from '../../conform/sink.ts'
+import { recordOf } from '../../conform/kit-table.ts'
 
 const config = z.strictObject(shared).parse({})
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { indexName, indexPattern } from '../../../connectors/search/template.ts'
 import { badRowTemplate, badTableTemplate, fillRow, fillTable } from '../../../core/format/template.ts'
-import { KIT_TABLE, recordOf } from '../../conform/sink.ts'
+import { KIT_TABLE, recordOf } from '../../conform/kit-table.ts'
 
 describe('templates', () => {
   it('fill table, schema, topic, key and columns of the key', () => {

@@ -8,7 +8,8 @@ import { ConnectorError } from '../../../core/errors.ts'
 import type { Numbers } from '../../../core/worker/metrics.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { batchOf, type Held, keyedSinkConformance, recordOf, type SinkTarget } from '../../conform/sink.ts'
+import { batchOf, recordOf } from '../../conform/kit-table.ts'
+import { type Held, keyedSinkConformance, type SinkTarget } from '../../conform/sink.ts'
 
 const folder = () => mkdtempSync(join(tmpdir(), 'millrace-sqlite-'))
 

@@ -5,7 +5,8 @@ import type { Context } from '../../../core/connector.ts'
 import { Fenced } from '../../../core/errors.ts'
 import { testContext } from '../../conform/context.ts'
 import { definitionConformance } from '../../conform/definition.ts'
-import { atLeastOnceSinkConformance, batchOf, type Held, recordOf } from '../../conform/sink.ts'
+import { batchOf, recordOf } from '../../conform/kit-table.ts'
+import { atLeastOnceSinkConformance, type Held } from '../../conform/sink.ts'
 
 definitionConformance(stdout as never)
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connectors } from '../../../connectors/index.ts'
+import type { Batch, Rejected } from '../../../core/connector.ts'
 import { startApi } from '../../../core/hub/api.ts'
 import { type DataDirectory, openDirectory } from '../../../core/hub/directory.ts'
 import { openHub } from '../../../core/hub/hub.ts'
@@ -10,10 +11,20 @@ import { embeddedLogs, type Logs } from '../../../core/hub/logs.ts'
 import type { ChangeLog } from '../../../core/log/log.ts'
 import { mistakeText, parsePipelines } from '../../../core/pipeline/parse.ts'
 import type { ParsedPipeline } from '../../../core/pipeline/schema.ts'
-import type { LogRecord } from '../../../core/record.ts'
+import type { ChangeRecord, LogRecord } from '../../../core/record.ts'
 import { realClock } from '../../../core/worker/clock.ts'
 
 export const log = { debug() {}, info() {}, warn() {}, error() {} }
+
+export const ORDERS = `name: orders
+source:
+  type: produce
+  topics:
+    - { table: shop.orders, key: [id], columns: { id: int8, total: numeric, at: timestamptz } }
+    - { table: shop.notes }
+    - { table: shop.lines, key: [order, line] }
+`
+export const TOPIC = 'orders.shop.orders'
 
 export function pipelineOf(text: string): ParsedPipeline {
   const readFile = () => {
@@ -52,7 +63,32 @@ export function newFolder(): Folder {
   }
 }
 
-/** `wrap`: for tests that break the log. */
+type Rejections = readonly Rejected<ChangeRecord>[]
+
+/** Logs whose writers write by `around`, for tests that break them; it may throw before or after `write`. */
+export const writing =
+  (
+    around: (batch: Batch<ChangeRecord>, write: () => Promise<Rejections>) => Promise<Rejections | undefined>,
+  ) =>
+  (logs: Logs): Logs => ({
+    ...logs,
+    async open(definition, retention) {
+      const opened = await logs.open(definition, retention)
+      const changes: typeof opened.changes = {
+        ...opened.changes,
+        async writer(context, floor) {
+          const writer = await opened.changes.writer(context, floor)
+          return {
+            ...writer,
+            write: async batch => (await around(batch, () => writer.write(batch))) ?? [],
+          }
+        },
+      }
+      return { ...opened, changes, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() }
+    },
+  })
+
+/** `wrap`: see `writing`. */
 export async function startHub(
   { path, directory }: Folder,
   yaml: string,
