@@ -117,6 +117,28 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
       expect([await members('a'), await members('b')]).toEqual([[], ['1']])
     })
 
+    it('set: a member that several rows have, or hand over, goes with the last of them, whatever their partitions', async () => {
+      const options = { structure: 'set', key: 'names', member: '${name}' }
+      const [writer, other] = [await open(options), await open(options, { task: 'test/sink/1' })]
+      const members = async () => [...((await asked('SMEMBERS', 'names')) as string[])].sort()
+      const elsewhere = (name: string | null, version: number) =>
+        name === null
+          ? recordOf({ op: 'd', id: 3, version, partition: 1 })
+          : { ...rowOf(3, name, null, version), partition: 1 }
+      await write(writer, rowOf(1, 'a', null, 1), rowOf(2, 'b', null, 2))
+      await write(writer, rowOf(1, 'b', null, 3), rowOf(2, 'a', null, 4))
+      expect(await members(), 'they changed places').toEqual(['a', 'b'])
+      await write(other, elsewhere('a', 5))
+      await write(writer, recordOf({ op: 'd', id: 2, version: 6 }))
+      expect(await members(), 'row 3 has it still').toEqual(['a', 'b'])
+      await write(other, elsewhere('b', 7))
+      expect(await members()).toEqual(['b'])
+      await write(writer, recordOf({ op: 'sweep', version: 8, below: 8 }))
+      expect(await members()).toEqual(['b'])
+      await write(other, elsewhere(null, 9))
+      expect([await members(), await asked('KEYS', 'millrace:members:*')]).toEqual([[], []])
+    })
+
     it('sorted_set: the score is a column; null is no member; what is no number is a dead letter (P1)', async () => {
       const writer = await open({ structure: 'sorted_set', key: 'by-price', score: 'price' })
       await write(writer, rowOf(1, 'a', '10.50', 1), rowOf(2, 'b', '2', 2), rowOf(3, 'c', null, 3))
@@ -204,8 +226,16 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
       expect(await asked('EXISTS', 'h:3'), 'its time is over').toBe(0)
       await write(hashed, rowOf(1, null, '2', 4))
       expect(await asked('PTTL', 'h:1'), 'written anew, without a time').toBe(-1)
-      const rejected = await hashed.write(batchOf([rowOf(4, 'soon', '1', 5)]))
-      expect(rejected[0]!.error.message).toContain('"soon", which is no time')
+      await write(hashed, rowOf(5, 'infinity', '1', 6), rowOf(6, '-infinity', '1', 7))
+      expect([await asked('PTTL', 'h:5'), await asked('EXISTS', 'h:6')]).toEqual([-1, 0])
+      // Nanoseconds for seconds: Redis would refuse it in the middle of the batch, for ever.
+      for (const text of ['soon', '1700000000000000000']) {
+        const bad = rowOf(4, text, '1', 9)
+        const rejected = await hashed.write(batchOf([rowOf(7, null, '1', 8), bad]))
+        expect(rejected.map(one => one.record)).toEqual([bad])
+        expect(rejected[0]!.error.message).toContain(`"${text}", which is no time`)
+        expect(await asked('EXISTS', 'h:7')).toBe(0)
+      }
     })
 
     it('a delete is remembered for ten minutes, and then forgotten with its version', async () => {
@@ -263,6 +293,16 @@ describe.skipIf(missing !== null)(missing ?? 'redis', () => {
       await asked('FLUSHALL')
     })
     afterAll(closeAll)
+
+    it('one that gives up any key when it is full is told of: the position is among them', async () => {
+      const said: string[] = []
+      const log = { ...testContext().log, warn: (_: unknown, message: string) => void said.push(message) }
+      for (const policy of ['volatile-lru', 'allkeys-lru']) {
+        await using one = await startRedis({ settings: { maxmemory: '50mb', 'maxmemory-policy': policy } })
+        await using _writer = await openSink({ url: one.url }, testContext({ log }))
+      }
+      expect(said).toEqual([expect.stringContaining('maxmemory-policy allkeys-lru')])
+    })
 
     it('full: throttled, with what to do; nothing of the batch is written, and it goes on', async () => {
       await using full = await startRedis({
@@ -410,6 +450,31 @@ describe.skipIf(missing !== null)('a cluster', () => {
     expect(redis.config.safeParse({ ...options, structure: 'set' }).error?.issues[0]?.message).toContain(
       '{shop}',
     )
+  })
+
+  it('a node of it that is named alone, and a server that is named as one, are told', async () => {
+    const check = (over: object) => redis.check(redis.config.parse({ ...over }), testContext())
+    const [address] = cluster.addresses
+    await expect(check({ url: `redis://${address}` })).rejects.toMatchObject({
+      kind: 'config',
+      hint: expect.stringContaining(`cluster: ["${address}"]`),
+    })
+    await using alone = await startRedis()
+    await expect(check({ ...options, cluster: [new URL(alone.url).host] })).rejects.toMatchObject({
+      kind: 'config',
+      hint: expect.stringContaining('leave out `cluster`'),
+    })
+  })
+
+  it('older never replaces newer whose time is over', async () => {
+    const writer = await openSink({ ...options, key: 'past:${id}', expire_at: 'name' }, testContext())
+    const of = (name: string | null, price: string, version: number) =>
+      recordOf({ id: 1, version, row: JSON.stringify({ id: 1, name, price }) })
+    for (const record of [of(null, '1', 1), of('2001-01-01', '2', 2), of(null, '1', 1)])
+      expect(await writer.write(batchOf([record]))).toEqual([])
+    const left = await Promise.all(nodes.map(node => node.command('KEYS', 'past:*')))
+    expect(left.flat()).toEqual([])
+    await writer[Symbol.asyncDispose]()
   })
 
   it('spreads rows over all nodes, each with its version beside it; a sweep finds all', async () => {
