@@ -189,9 +189,11 @@ function refuseUnnamedCluster(info: string, { url, cluster }: ConnectionConfig, 
   })
 }
 
-const NOT_ALLOWED = /NOAUTH|WRONGPASS|NOPERM|invalid username-password|no permissions/i
+/** The last is what a script says of a command inside it. */
+const NOT_ALLOWED =
+  /NOAUTH|WRONGPASS|NOPERM|invalid username-password|no permissions|user executing the script can't/i
 const TLS = /self.signed|certificate|ERR_TLS|ERR_SSL|wrong version number|UNABLE_TO_/i
-const FULL = /^OOM|MISCONF/
+const FULL = /\bOOM\b|MISCONF/
 
 export function redisError(thrown: unknown, target: string): Error {
   if (thrown instanceof ConnectorError || thrown instanceof Fenced) return thrown

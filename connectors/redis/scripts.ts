@@ -2,7 +2,7 @@
  * What happens inside Redis, each atomic. Beside the rows stand, by names of their own (names.ts):
  *
  *   position   hash        epoch, position of the task            compared before anything is done (P2)
- *   versions   sorted set  row → version, of one table and origin: ZADD GT CH is the compare-and-set (V4); deleted rows stay for a while
+ *   versions   sorted set  row → version, of one table and origin, compared before a row is written (V4); deleted rows stay for a while
  *   forget     sorted set  row → ms at which its version may go: deleted rows, and those that expire
  *   places     hash        row → key and member, of sets: where it has to be taken away from
  *   members    hash        key and member → rows that have it, where several may
@@ -50,6 +50,9 @@ end
  *       [[kind, table, version, row ('': its key), expires at in ms ('': never), …]…]
  *         S value   H field, value…   D   M shared, member   Z shared, member, score   R   X longest ('': no bound), field, value…   I
  *       One text instead of a dozen for each row: what the client does for each takes longer than what Redis does with it.
+ * Versions are asked for and set once for each table, not for each row, of which the last command counts. They are set behind the rows: were
+ * a command refused in between, the rows would come again, and must not be taken for old. A ZADD that changes nothing stands before
+ * all: it is what a full Redis refuses, and a script that has deleted something is refused nothing any more.
  * Answers ["OK", refused as older], ["FENCED", epoch found], or ["TYPE", commands whose key holds something else…]: nothing was written.
  */
 export const WRITE = `${FENCE}${PLACES}
@@ -71,42 +74,73 @@ if ARGV[7] == '1' then
   if #wrong > 0 then return {'TYPE', unpack(wrong)} end
 end
 
+local call = redis.call
+local rows = {}
+for at, command in ipairs(commands) do
+  if command[1] ~= 'X' and command[1] ~= 'I' then
+    if command[4] == '' then command[4] = KEYS[data + at] end
+    local own = rows[command[2]] or {}
+    rows[command[2]], own[#own + 1] = own, command[4]
+  end
+end
+
 local versions, forget, places, members, some = {}, {}, {}, {}, {}
 for table = 0, tables - 1 do
   local first = 2 + 4 * table
   versions[table], forget[table], places[table], members[table] = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
-  local old = redis.call('ZRANGEBYSCORE', forget[table], '-inf', now, 'LIMIT', 0, 1000)
+  if rows[table] then call('ZADD', versions[table], 'XX', 0, '') end
+  local old = call('ZRANGEBYSCORE', forget[table], '-inf', now, 'LIMIT', 0, 1000)
   if #old > 0 then
-    redis.call('ZREM', versions[table], unpack(old))
-    redis.call('ZREM', forget[table], unpack(old))
+    call('ZREM', versions[table], unpack(old))
+    call('ZREM', forget[table], unpack(old))
   end
-  some[table] = redis.call('EXISTS', forget[table]) == 1
+  some[table] = call('EXISTS', forget[table]) == 1
 end
 local function later(table, row, ms)
-  redis.call('ZADD', forget[table], ms, row)
+  call('ZADD', forget[table], ms, row)
   some[table] = true
 end
 local function lasts(table, row, expires)
   if expires ~= '' then later(table, row, math.max(tonumber(expires), now) + keep)
-  elseif some[table] then redis.call('ZREM', forget[table], row) end
+  elseif some[table] then call('ZREM', forget[table], row) end
 end
 
-local refused, call = 0, redis.call
+local refused, isOver, fresh, emptied = 0, {}, {}, {}
+for table, own in pairs(rows) do
+  local known, last, scores = {}, {}, call('ZMSCORE', versions[table], unpack(own))
+  for i, row in ipairs(own) do known[row] = tonumber(scores[i]) end
+  for at, command in ipairs(commands) do
+    if command[2] == table then
+      local row, version = command[4], tonumber(command[3])
+      if known[row] and known[row] >= version then
+        isOver[at] = true
+        refused = refused + 1
+      else
+        if last[row] then isOver[last[row]] = true end
+        known[row], last[row] = version, at
+        if command[1] == 'H' then emptied[#emptied + 1] = row end
+      end
+    end
+  end
+  local set = {}
+  for row, at in pairs(last) do set[#set + 1], set[#set + 2] = commands[at][3], row end
+  fresh[table] = set
+end
+if #emptied > 0 then call('DEL', unpack(emptied)) end
+
 for at, command in ipairs(commands) do
   local kind, table, row, expires, key = command[1], command[2], command[4], command[5], KEYS[data + at]
-  if row == '' then row = key end
-  if kind == 'X' then
+  if isOver[at] then
+  elseif kind == 'X' then
     local bound = command[6]
     if bound == '' then call('XADD', key, '*', unpack(command, 7))
     else call('XADD', key, 'MAXLEN', '~', bound, '*', unpack(command, 7)) end
   elseif kind == 'I' then call('UNLINK', key)
-  elseif call('ZADD', versions[table], 'GT', 'CH', command[3], row) == 0 then refused = refused + 1
   elseif kind == 'S' then
     if expires == '' then call('SET', key, command[6])
     else call('SET', key, command[6], 'PXAT', expires) end
     lasts(table, row, expires)
   elseif kind == 'H' then
-    call('DEL', key)
     call('HSET', key, unpack(command, 6))
     if expires ~= '' then call('PEXPIREAT', key, expires) end
     lasts(table, row, expires)
@@ -126,6 +160,9 @@ for at, command in ipairs(commands) do
       lasts(table, row, '')
     end
   end
+end
+for table, set in pairs(fresh) do
+  if #set > 0 then call('ZADD', versions[table], 'GT', unpack(set)) end
 end
 if ARGV[1] ~= '' and ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'position', ARGV[3]) end
 return {'OK', refused}

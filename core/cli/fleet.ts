@@ -36,19 +36,35 @@ const QUEUE_RETRY = { maxAttempts: Number.POSITIVE_INFINITY, backoffMs: 200, max
 
 /**
  * A Redis that is away when we start is what one is that goes away later: no reason to end, for who supervises us could only start us
- * again. What waiting does not mend, such as a wrong password, is thrown. null: stopped first.
+ * again. So meanwhile we say that we live, and what we wait for. What waiting does not mend, such as a wrong password, is thrown.
+ * null: stopped first.
  */
-async function queueWhenThere(config: HubConfig, log: Log, stopped: AbortSignal): Promise<TaskQueue | null> {
-  for (let attempt = 1; !stopped.aborted; attempt++)
-    try {
-      return await openQueue(config, log)
-    } catch (error) {
-      if (!(error instanceof ConnectorError) || error.kind !== 'unavailable') throw error
-      const hint = error.hint ?? 'Is it running, and is queue.url of hub.yaml right?'
-      log.warn({ attempt, hint }, `the queue is not there and will be tried again: ${error.message}`)
-      await realClock.sleep(backoffMs(QUEUE_RETRY, attempt, Math.random()), stopped)
-    }
-  return null
+async function queueWhenThere(
+  config: HubConfig,
+  log: Log,
+  stopped: AbortSignal,
+  port: number,
+): Promise<TaskQueue | null> {
+  let why = ''
+  let waiting: HealthServer | null = null
+  try {
+    for (let attempt = 1; !stopped.aborted; attempt++)
+      try {
+        return await openQueue(config, log)
+      } catch (error) {
+        if (!(error instanceof ConnectorError) || error.kind !== 'unavailable') throw error
+        why = `the queue is not there and will be tried again: ${error.message}`
+        const hint = error.hint ?? 'Is it running, and is queue.url of hub.yaml right?'
+        log.warn({ attempt, hint }, why)
+        const numbers = async () => ({ tasks: [], pipelines: [] })
+        // A port that is taken is told by the server that comes behind this one.
+        waiting ??= await startHealth({ numbers, stuck: () => why }, config.api.host, port).catch(() => null)
+        await realClock.sleep(backoffMs(QUEUE_RETRY, attempt, Math.random()), stopped)
+      }
+    return null
+  } finally {
+    await waiting?.[Symbol.asyncDispose]()
+  }
 }
 
 export interface HubOptions extends CommonOptions {
@@ -61,7 +77,7 @@ export async function hub(setting: Setting, paths: readonly string[], options: H
   const texts = textsOf(pipelines)
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
-  await using queue = await queueWhenThere(config, log, stopped)
+  await using queue = await queueWhenThere(config, log, stopped, Number(options.port ?? config.api.port))
   if (!queue) return
   await using owned = ownAny(setting, config, log, parts =>
     openRemoteHub({ ...parts, queue, dataOf: ({ name }) => texts.get(name)! as unknown as Json }),
@@ -99,7 +115,7 @@ export async function worker(setting: Setting, options: WorkerOptions): Promise<
   const [kinds, concurrency] = [kindsOf(options.only), concurrencyOf(options.concurrency)]
   const log = logOf(setting.secrets, options.logLevel ?? 'info')
   const stopped = stopSignal(HAND_OVER_MS)
-  await using queue = await queueWhenThere(config, log, stopped)
+  await using queue = await queueWhenThere(config, log, stopped, Number(options.port ?? 0))
   if (!queue) return
   const owner = `${hostname()}/${process.pid}`
   const running = startWorker({

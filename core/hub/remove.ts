@@ -3,7 +3,7 @@
  * outside goes first: when that fails nothing is lost and it can be said again.
  */
 import type { Sink, Source } from '../connector.ts'
-import { tasksOf } from '../pipeline/plan.ts'
+import { floorTask, tasksOf } from '../pipeline/plan.ts'
 import type { ParsedPipeline } from '../pipeline/schema.ts'
 import type { DataDirectory } from './directory.ts'
 import { lookingContext } from './looking.ts'
@@ -19,7 +19,7 @@ export async function removePipeline(parts: HubParts, pipeline: ParsedPipeline):
     const tasks = tasksOf(pipeline).sinks.filter(task => task.sink.name === sink)
     await (connector as Sink).forget?.(
       config as never,
-      tasks.map(task => task.name),
+      [floorTask(pipeline), ...tasks.map(task => task.name)],
       context,
     )
   }

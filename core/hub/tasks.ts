@@ -3,6 +3,7 @@ import type { Clock, Context, Log, Reader, Sink, Source, Writer } from '../conne
 import { prefetched, ticking } from '../flow.ts'
 import type { LogOffset } from '../log/log.ts'
 import { detachedError } from '../log/retention.ts'
+import { floorTask } from '../pipeline/plan.ts'
 import type { ParsedPipeline, ParsedSink } from '../pipeline/schema.ts'
 import { type DeadLetters, type Progress, resumeAt } from '../pump.ts'
 import type { ChangeRecord, LogRecord } from '../record.ts'
@@ -59,10 +60,9 @@ async function floorOf({ definition, logs }: WriterParts, context: Context): Pro
   let floor = 0
   for (const { connector, config } of definition.sinks) {
     if (!(connector as Sink).keyed(config as never)) continue
-    // A task name of its own: looking must not fence the sink's tasks.
     await using writer = await (connector as Sink).open(config as never, {
       ...context,
-      task: `${context.task}/floor`,
+      task: floorTask(definition),
     })
     floor = Math.max(floor, (await writer.highest?.()) ?? 0)
   }

@@ -13,7 +13,7 @@ import kafkajs from 'kafkajs'
 import type { Clock } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { lostPosition } from '../log/log.ts'
-import { kafkaError } from './error.ts'
+import { kafkaError, typeOf } from './error.ts'
 import type { ClusterSettings } from './settings.ts'
 
 const { AssignerProtocol } = kafkajs
@@ -55,6 +55,12 @@ const QUEUE_BYTES = 4 << 20
 const HEARTBEAT_MS = 3_000
 const SESSION_MS = 30_000
 const STALL_MS = 45_000
+/** The first group of a cluster waits until the topic of groups is made; on a slow machine for longer than the client has patience. */
+const NO_COORDINATOR = [
+  'GROUP_LOAD_IN_PROGRESS',
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
+]
 
 interface State {
   readonly options: TailOptions
@@ -64,6 +70,8 @@ interface State {
   bytes: number
   failure: Error | null
   isOver: boolean
+  /** Its group, once at least. */
+  hasJoined: boolean
   /** Waits for something to take; waits for room. */
   wake: () => void
   drained: () => void
@@ -86,8 +94,13 @@ export async function openTail(options: TailOptions): Promise<Tail> {
     maxWaitTimeInMs: wanted.fetchMaxWaitMs,
     maxBytes: wanted.fetchMaxBytes,
     maxBytesPerPartition: wanted.maxPartitionFetchBytes,
-    // Whoever holds the tail makes another; two who mend are one too many.
-    retry: { restartOnFailure: async () => false, retries: 4, initialRetryTime: 100, maxRetryTime: 1_000 },
+    retry: {
+      // Whoever holds the tail makes another; two who mend are one too many.
+      restartOnFailure: async error => !state.hasJoined && NO_COORDINATOR.includes(typeOf(error)),
+      retries: 4,
+      initialRetryTime: 100,
+      maxRetryTime: 1_000,
+    },
   })
   const state: State = {
     options,
@@ -97,6 +110,7 @@ export async function openTail(options: TailOptions): Promise<Tail> {
     bytes: 0,
     failure: null,
     isOver: false,
+    hasJoined: false,
     wake: () => {},
     drained: () => {},
     aliveMs: clock.monotonicMs(),
@@ -155,6 +169,7 @@ function listen(state: State): void {
   }
   // Also after it had to join again: it would begin at the start.
   consumer.on(consumer.events.GROUP_JOIN, () => {
+    state.hasJoined = true
     alive()
     for (const [topic, offset] of due) consumer.seek({ topic, partition, offset: String(offset) })
   })
@@ -164,7 +179,7 @@ function listen(state: State): void {
     alive()
     if (payload.batchSize === 0) push(state, payload.topic, [], Number(payload.lastOffset) + 1, 0)
   })
-  consumer.on(consumer.events.CRASH, ({ payload }) => fail(state, payload.error))
+  consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || fail(state, payload.error))
 }
 
 function fail(state: State, error: unknown): void {

@@ -29,6 +29,9 @@ export interface Tasks {
 /** Whose name the log's one writer bears, whoever it is. */
 export const writerTask = ({ name }: ParsedPipeline): string => `${name}/source`
 
+/** Who asks the sinks for the highest version that they hold: by a name of his own, which must not fence their tasks. */
+export const floorTask = (pipeline: ParsedPipeline): string => `${writerTask(pipeline)}/floor`
+
 /** Its topics are written by people, and read from nowhere. */
 export const isWritten = ({ source }: ParsedPipeline): boolean =>
   (source.connector as Source).topics !== undefined

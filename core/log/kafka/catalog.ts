@@ -45,6 +45,8 @@ export interface Raised {
   /** What held then. */
   readonly declared: number
   readonly raised: number
+  /** When it was raised last, or set back. */
+  readonly atMs?: number
 }
 export type RaisedSettings = { readonly [setting: string]: Raised }
 

@@ -3,10 +3,11 @@
  * back when all are well within what was declared (K5). Where sinks stand is told by the offsets of their groups (K3); one that told
  * nothing yet stands at the log's start. One whose position is not of this log, or has gone already, can never go on, and is not waited for.
  *
- *   look   [nothing to do: the end]  ─▶ fence whoever does the same ─▶ look again ─▶ note what was declared ─▶ alter ─▶ forget what was set back
+ *   look   [nothing to do: the end]  ─▶ fence whoever does the same ─▶ look again ─▶ note what was declared ─▶ alter
  *
  * What was declared stands in the catalog before anything is altered, so that another process sets it back. A setting that is not as we left
- * it was changed by somebody else, and is what is declared now. The client can only replace all of a topic's own settings: all are sent.
+ * it was changed by somebody else, and is what is declared now. A broker may tell of a setting as it was a moment ago: so the note stays for a
+ * minute, and a raised value is never taken for one that was declared. The client can only replace all of a topic's own settings: all are sent.
  */
 import type { Clock, Log } from '../../connector.ts'
 import { ConnectorError, Fenced } from '../../errors.ts'
@@ -75,6 +76,8 @@ const BACK_AT = 1 / 4
 const AVERAGE_MS = 3_600_000
 const SAMPLE_MS = 15_000
 const REFUSED_MS = 3_600_000
+/** Far longer than a broker takes to hear of a setting from the controller. */
+const HEARD_MS = 60_000
 /** Around each record in a batch, as the writer reckons. */
 const RECORD_OVERHEAD = 80
 
@@ -208,10 +211,12 @@ async function changeOf(
     to = Math.min(to * 2, Number.MAX_SAFE_INTEGER)
   }
   const shared = { topic, setting, from: value }
-  if (consumer) return { ...shared, to, consumer, own: String(to), note: { own, declared, raised: to } }
+  const atMs = Math.floor(state.clock.nowUs() / 1000)
+  if (consumer) return { ...shared, to, consumer, own: String(to), note: { own, declared, raised: to, atMs } }
   if (raised && (await holderOf(state, topic, unread, declared * BACK_AT))) return null
-  if (raised) return { ...shared, to: declared, consumer: null, own, note: null }
-  return noted ? { ...shared, to: value, consumer: null, own, note: null } : null
+  if (raised) return { ...shared, to: declared, consumer: null, own, note: { ...raised, atMs } }
+  const isHeard = noted && Math.abs(atMs - (noted.atMs ?? 0)) > HEARD_MS
+  return isHeard ? { ...shared, to: value, consumer: null, own, note: null } : null
 }
 
 /** Whose first unread record was written before so many milliseconds. */

@@ -130,6 +130,7 @@ describe('cli', () => {
     })
     expect(existsSync(join(folder.path, '.millrace/logs/made-up'))).toBe(false)
     expect(countOf(join(folder.path, 'index.db'), 'items'), "the sink's data stay").toBe(rows)
+    expect(countOf(join(folder.path, 'index.db'), 'millrace_progress')).toBe(0)
     const anew = await folder.run(['run', 'p.yaml', '--until-caught-up'])
     expect(anew.code, anew.stderr).toBe(0)
     expect(
@@ -167,11 +168,9 @@ describe('cli', () => {
       }
     }
     await until(() => existsSync(index) && rows() === 20_000, 'all rows are in the index')
-    const asked = Date.now()
     running.child.kill('SIGINT')
     const code = await new Promise(resolve => running.child.once('exit', resolve))
     expect(code, running.stderr()).toBe(0)
-    expect(Date.now() - asked, 'Ctrl-C ends it').toBeLessThan(10_000)
     running.child.stdout!.resume()
     const { stdout } = await running.ended
     const offsets = stdout
@@ -226,10 +225,8 @@ describe('cli', () => {
     await first.ended
     const second = folder.start(['up', '--port', '0'])
     await until(async () => (await status()).pipelines[0]?.state === 'following', 'following after kill -9')
-    const asked = Date.now()
     second.child.kill('SIGINT')
     expect((await second.ended).code).toBe(0)
-    expect(Date.now() - asked, 'Ctrl-C ends it').toBeLessThan(10_000)
     expect((await folder.run(['status'])).stdout).toContain('No hub runs')
   })
 

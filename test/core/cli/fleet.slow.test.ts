@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import kafkajs from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { freePort } from '../../../connectors/postgres/embedded.ts'
 import { readDocuments } from '../../../connectors/sqlite/documents.ts'
 import { type KafkaCluster, missingForKafka, startKafka } from '../../servers/kafka.ts'
 import { missingForRedis, type RedisServer, startRedis } from '../../servers/redis.ts'
@@ -270,8 +271,15 @@ queue: { type: bullmq, url: "${redis.url}" }
             /Redis 127\.0\.0\.1:\d+: .*refused/i.test(one.stderr()) && one.stderr().includes('queue.url'),
           'told that Redis is away',
         )
-      const ends = folder.start(['worker'])
+      const port = await freePort()
+      const ends = folder.start(['worker', '--port', String(port)])
       await until(async () => ends.stderr().includes('will be tried again'), 'waits')
+      const asked = async (path: string) => {
+        const answer = await fetch(`http://127.0.0.1:${port}${path}`)
+        return { status: answer.status, text: await answer.text() }
+      }
+      await until(async () => (await asked('/livez').catch(() => null))?.status === 200, 'it lives')
+      expect(await asked('/readyz')).toMatchObject({ status: 503, text: expect.stringContaining('queue') })
       expect((await ended(ends, 'SIGTERM')).code).toBe(0)
       await own.start()
       await until(async () => (await shown(folder))[0]?.state === 'ended', 'ended: all of it is in the sink')

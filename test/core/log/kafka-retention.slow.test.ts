@@ -99,6 +99,9 @@ describe.skipIf(missing !== null)(title('retention on Kafka follows the sinks (K
   /** The controller answers, and a broker that is asked hears of it a moment later. */
   const becomes = (topic: string, settings: Readonly<Record<string, string>>) =>
     expect.poll(() => ofTopic(topic), { timeout: 60_000 }).toEqual(settings)
+  const hoursOf = async (topic: string) => Number((await ofTopic(topic))['retention.ms']) / HOUR_MS
+  const becomesHours = (topic: string, hours: number) =>
+    expect.poll(() => hoursOf(topic), { timeout: 60_000 }).toBe(hours)
   /** And readers may see them: that comes a moment after the commit. */
   const fillSeen = async (...[log, ...rest]: Parameters<typeof fill>) => {
     await fill(log, ...rest)
@@ -196,22 +199,22 @@ describe.skipIf(missing !== null)(title('retention on Kafka follows the sinks (K
       ...realClock,
       nowUs: () => realClock.nowUs() + minutes * 60_000_000,
     })
-    const value = async () => Number((await ofTopic(topic))['retention.ms']) / HOUR_MS
+    const is = (hours: number) => becomesHours(topic, hours)
     await fillSeen(await opened(settings, null), 0, 20, 1)
     await (await opened(settings, retentionOf({ isDetached: () => true }), at(50))).retain()
     await (await opened(settings, retentionOf({ consumers: [] }), at(50))).retain()
     await (await opened(settings, null, at(50))).retain()
-    expect(await value()).toBe(1)
+    await is(1)
     await (await opened(settings, retentionOf(), at(50))).retain()
-    expect(await value()).toBe(2)
+    await is(2)
     await (await opened(settings, retentionOf(), at(20))).retain()
-    expect(await value(), 'set back only when it is well within').toBe(2)
+    await is(2) // set back only when it is well within
     // Changed by hand while it was raised: that is what is declared now.
     await setByHand(topic, { 'retention.ms': String(5 * HOUR_MS) })
     await (await opened(settings, retentionOf(), at(5))).retain()
-    expect(await value()).toBe(5)
+    await is(5)
     await (await opened(settings, retentionOf(), at(200))).retain()
-    expect(await value()).toBe(10)
+    await is(10)
     await admin.deleteTopicRecords({
       topic,
       partitions: [0, 1].map(partition => ({ partition, offset: '-1' })),
@@ -229,8 +232,33 @@ describe.skipIf(missing !== null)(title('retention on Kafka follows the sinks (K
         await progress.save({ log: log.id, next: { [topic]: 1 } })
         await progress[Symbol.asyncDispose]!()
       }
-    await log.retain()
-    expect(await value(), 'what they had not read is gone: they can never go on').toBe(5)
+    // What they had not read is gone: they can never go on.
+    await isSetBack(log, topic, { ...(await ofTopic(topic)), 'retention.ms': String(5 * HOUR_MS) })
+  })
+
+  it('a broker that has not heard yet what was set back is not taken at its word', async () => {
+    const settings = own('admin', { topicConfig: { 'retention.ms': String(HOUR_MS) } })
+    const topic = `${settings.topicPrefix}kit.test.kit`
+    const at = (minutes: number): Clock => ({
+      ...realClock,
+      nowUs: () => realClock.nowUs() + minutes * 60_000_000,
+    })
+    const look = async (minutes: number) => (await opened(settings, retentionOf(), at(minutes))).retain()
+    const is = (hours: number) => becomesHours(topic, hours)
+    await fillSeen(await opened(settings, null), 0, 20, 1)
+    await look(50)
+    await is(2)
+    await look(5)
+    await is(1)
+    // What such a broker tells is what was raised; here it is so for all who ask.
+    await setByHand(topic, { 'retention.ms': String(2 * HOUR_MS) })
+    await look(5)
+    await is(1)
+    // Long after, it is somebody's will.
+    await look(8)
+    await setByHand(topic, { 'retention.ms': String(2 * HOUR_MS) })
+    await look(8)
+    await is(2)
   })
 
   it('raised by size, where there is one; what the topic had not of its own is taken away again', async () => {
