@@ -127,7 +127,7 @@ export const sourceConfig = z
     format: z.enum(['json', 'avro', 'protobuf', 'text']).default('json').meta({
       title: 'Format',
       description:
-        'json: values are JSON objects, whose members are the columns; a value that is none, or no value, deletes the key. avro, protobuf: values in the wire format of a schema registry, each read by the schema it was written with; keys in it, or text. text: the columns are key, value, headers, partition and offset, as they stand.',
+        'json: values are JSON objects, whose members are the columns; no value deletes the key, and at one that is no object the source halts. avro, protobuf: values in the wire format of a schema registry, each read by the schema it was written with; keys in it, or text. text: the columns are key, value, headers, partition and offset, as they stand.',
     }),
     registry: registrySchema
       .pick({ url: true, username: true, password: true })

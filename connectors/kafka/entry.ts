@@ -108,8 +108,12 @@ const PARTS: Readonly<
   },
   json: () => (message, place) => {
     const own = typedBy(keyOf(message, place))
-    const members = message.value === null ? null : objectMembers(message.value.toString())
-    return { own, row: members && withKey(own, typedBy(members)) }
+    if (message.value === null) return { own, row: null }
+    const members = objectMembers(message.value.toString())
+    if (members) return { own, row: withKey(own, typedBy(members)) }
+    throw new ConnectorError('data', 'the value is no JSON object', {
+      hint: 'Mend the producer, and read on in another pipeline behind it, or read the topic as text (`format: text`).',
+    })
   },
   avro: registered,
   protobuf: registered,

@@ -3,13 +3,13 @@
  * A task's entry goes in the transaction of its records.
  */
 import type { Clock, Context } from '../../core/connector.ts'
-import { Fenced } from '../../core/errors.ts'
+import { ConnectorError, Fenced } from '../../core/errors.ts'
 import type { Admins } from '../../core/kafka/admins.ts'
 import type { Kafka } from '../../core/kafka/client.ts'
 import { type BatchCodec, batchOf, type RecordBatch } from '../../core/kafka/record-batch.ts'
 import type { ClusterSettings } from '../../core/kafka/settings.ts'
 import { openTail } from '../../core/kafka/tail.ts'
-import { endsOfTopics } from '../../core/kafka/topics.ts'
+import { endsOfTopics, topicConfigs } from '../../core/kafka/topics.ts'
 import type { Json } from '../../core/record.ts'
 
 export interface Standing {
@@ -47,6 +47,19 @@ export async function standingOf(parts: PositionParts, task: string): Promise<St
       if (key?.toString() === task) found = value ? (JSON.parse(value.toString()) as Standing) : null
   }
   return found
+}
+
+/** Throws `config` where it would let go of positions: a task without one begins anew, and writes all of its log twice. */
+export async function refuseForgetful(admins: Admins, topic: string): Promise<void> {
+  const policy = (await topicConfigs(admins, [topic])).get(topic)?.of('cleanup.policy') ?? 'compact'
+  if (policy === 'compact') return
+  throw new ConnectorError(
+    'config',
+    `Kafka: the topic ${topic} of positions is not kept: its cleanup.policy is ${policy}`,
+    {
+      hint: `kafka-configs.sh --alter --topic ${topic} --add-config cleanup.policy=compact; or name another as \`position_topic\`.`,
+    },
+  )
 }
 
 /** null forgets. */

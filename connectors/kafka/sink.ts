@@ -5,7 +5,7 @@ import { openAdmins } from '../../core/kafka/admins.ts'
 import { batchCodec, kafkaClient } from '../../core/kafka/client.ts'
 import { openTransactions } from '../../core/kafka/transactions.ts'
 import { type KafkaSinkConfig, settingsOf, sinkConfig } from './config.ts'
-import { standingBatch } from './positions.ts'
+import { refuseForgetful, standingBatch } from './positions.ts'
 import { openKafkaSink, topicName, transactionalId } from './writer.ts'
 
 const BATCH = { records: 10_000, bytes: 8 << 20 }
@@ -40,7 +40,8 @@ export const kafka = defineSink({
     serializer(config)
     batchCodec(config.compression)
     await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)
-    await admins.use(`looking at ${config.brokers.join(', ')}`, admin => admin.listTopics())
+    const topics = await admins.use(`looking at ${config.brokers.join(', ')}`, admin => admin.listTopics())
+    if (topics.includes(config.position_topic)) await refuseForgetful(admins, config.position_topic)
   },
   async plan(config, tables, context): Promise<readonly SinkTarget[]> {
     await using admins = openAdmins(kafkaClient(settingsOf(config), context.log), context.clock)

@@ -2,10 +2,12 @@
  * Topics of a Kafka cluster as rows. Where we stand is the log's to know: a tail for each partition number (core/kafka/tail.ts), from
  * the offsets that the log holds, committed read only; no group of the cluster is used.
  *
- *   offset   {"next":{"orders/0":17,"orders/1":4}}       of the next record to be read; what is not named is read from its start
+ *   offset   {"next":{"orders/0":17,"orders/1":4},"ids":{"orders":"5f1c…"}}
+ *            next: of the next record to be read; what is not named is read from its start. ids: of the topics (core/kafka/topic-ids.ts)
  */
 import {
   type Batch,
+  type Clock,
   type Context,
   defineSource,
   type Offset,
@@ -17,6 +19,7 @@ import { type Admins, openAdmins } from '../../core/kafka/admins.ts'
 import { type Kafka, type KafkaMessage, kafkaClient } from '../../core/kafka/client.ts'
 import type { ClusterSettings } from '../../core/kafka/settings.ts'
 import { type Fetched, openTail, type Tail } from '../../core/kafka/tail.ts'
+import { type KnownTopic, openTopicIds, type TopicIds } from '../../core/kafka/topic-ids.ts'
 import { endsOfTopics } from '../../core/kafka/topics.ts'
 import type { TopicEnds } from '../../core/log/log.ts'
 import type { ChangeRecord } from '../../core/record.ts'
@@ -66,16 +69,39 @@ export const kafkaTopics = defineSource({
   async open(config, from, context): Promise<Reader<ChangeRecord>> {
     const settings = settingsOf(config)
     const client = kafkaClient(settings, context.log)
-    const admins = openAdmins(client, context.clock)
+    await using admins = openAdmins(client, context.clock)
+    const ids = openTopicIds(client)
     try {
+      const known = idsIn(await knownTopics(ids, config, idsOf(from)))
       const ends = await foundEnds(admins, config)
-      return await openReader(config, settings, client, admins, ends, nextOf(ends, from), context)
+      const start: Start = { ends, next: nextOf(ends, from), ids: known }
+      return await openReader(config, settings, client, ids, start, context)
     } catch (error) {
-      await admins[Symbol.asyncDispose]()
+      await ids[Symbol.asyncDispose]()
       throw error
     }
   },
 })
+
+const LOST_HINT = 'The topic was cut or made anew. Make the pipeline anew: millrace delete NAME --yes.'
+
+const idsOf = (from: Offset | null): Readonly<Record<string, string>> =>
+  (from as { ids?: Record<string, string> } | null)?.ids ?? {}
+
+/** Those that there are. Throws `offset_lost` for one that is another than what was read (V5). */
+async function knownTopics(
+  ids: TopicIds,
+  { topics }: KafkaSourceConfig,
+  before: Readonly<Record<string, string>>,
+): Promise<ReadonlyMap<string, KnownTopic>> {
+  const known = await ids.look(topics)
+  for (const [topic, { id }] of known)
+    if (id !== null && (before[topic] ?? id) !== id)
+      throw new ConnectorError('offset_lost', `the topic ${topic} is another than the one that was read`, {
+        hint: LOST_HINT,
+      })
+  return known
+}
 
 /** Throws `config` for topics that are not there. */
 async function foundEnds(
@@ -95,35 +121,39 @@ const placeOf = (topic: string, partition: number): string => `${topic}/${partit
 /** Throws `offset_lost` for what the cluster does not hold (V5). */
 function nextOf(ends: readonly TopicEnds[], from: Offset | null): Map<string, number> {
   const known = from === null ? {} : (from as { next?: Record<string, number> }).next
-  const lost = (what: string) =>
-    new ConnectorError('offset_lost', what, {
-      hint: 'The topic was cut or made anew. Make the pipeline anew: millrace delete NAME --yes.',
-    })
+  const lost = (what: string) => new ConnectorError('offset_lost', what, { hint: LOST_HINT })
   if (!known) throw lost(`kafka cannot resume at ${JSON.stringify(from)}`)
   return new Map(
     ends.map(({ topic, partition, start, end }) => {
       const place = placeOf(topic, partition)
-      const next = known[place] ?? (from === null ? start : 0)
-      if (next < start && next > 0) throw lost(`${place} begins at ${start}, and was read up to ${next}`)
+      const next = known[place] ?? start
+      if (next < start) throw lost(`${place} begins at ${start}, and was read up to ${next}`)
       if (next > end) throw lost(`${place} ends at ${end}, and was read up to ${next}`)
-      return [place, Math.max(next, start)]
+      return [place, next]
     }),
   )
+}
+
+interface Start {
+  readonly ends: readonly TopicEnds[]
+  /** Moves on with what is read. */
+  readonly next: Map<string, number>
+  readonly ids: Readonly<Record<string, string>>
 }
 
 async function openReader(
   config: KafkaSourceConfig,
   settings: ClusterSettings,
   kafka: Kafka,
-  admins: Admins,
-  ends: readonly TopicEnds[],
-  next: Map<string, number>,
+  ids: TopicIds,
+  start: Start,
   context: Context,
 ): Promise<Reader<ChangeRecord>> {
+  const { ends, next } = start
   const tails = new Map<number, Tail>()
   const close = async () => {
     await Promise.all([...tails.values()].map(tail => tail[Symbol.asyncDispose]()))
-    await admins[Symbol.asyncDispose]()
+    await ids[Symbol.asyncDispose]()
   }
   try {
     for (const partition of new Set(ends.map(one => one.partition))) {
@@ -136,10 +166,43 @@ async function openReader(
     throw error
   }
   return {
-    [Symbol.asyncIterator]: () => batches(config, tails, ends, next, context),
+    [Symbol.asyncIterator]: () => batches(config, tails, ids, start, context),
     [Symbol.asyncDispose]: close,
   }
 }
+
+const LOOK_MS = 5_000
+
+/** Asks every few seconds whether the topics are the ones that are read, and have no partitions that are not. */
+function looking(config: KafkaSourceConfig, ids: TopicIds, start: Start, { clock }: Context) {
+  let lookedMs = clock.monotonicMs()
+  return async (): Promise<void> => {
+    if (clock.monotonicMs() - lookedMs < LOOK_MS) return
+    const now = await knownTopics(ids, config, start.ids)
+    lookedMs = clock.monotonicMs()
+    for (const [topic, { partitions }] of now) {
+      const read = start.ends.filter(one => one.topic === topic).length
+      if (partitions > read)
+        throw new ConnectorError(
+          'unavailable',
+          `Kafka: ${topic} has ${partitions} partitions now, and ${read} are read: the source opens anew`,
+        )
+    }
+  }
+}
+
+/** null: nothing came for a while. */
+async function nextArrived(waiting: Iterable<Promise<Arrived>>, clock: Clock): Promise<Arrived | null> {
+  const arrived = new AbortController()
+  try {
+    return await Promise.race([...waiting, clock.sleep(LOOK_MS, arrived.signal).then(() => null)])
+  } finally {
+    arrived.abort('arrived')
+  }
+}
+
+const idsIn = (known: ReadonlyMap<string, KnownTopic>): Record<string, string> =>
+  Object.fromEntries([...known].flatMap(([topic, { id }]) => (id === null ? [] : [[topic, id]])))
 
 interface Arrived {
   readonly partition: number
@@ -161,24 +224,29 @@ function recordsOf(reader: MessageReader, messages: readonly KafkaMessage[], pla
 async function* batches(
   config: KafkaSourceConfig,
   tails: ReadonlyMap<number, Tail>,
-  ends: readonly TopicEnds[],
-  next: Map<string, number>,
+  ids: TopicIds,
+  start: Start,
   context: Context,
 ): AsyncGenerator<Batch<ChangeRecord>> {
+  const { ends, next } = start
   const { signal, clock } = context
   const reader = messageReader(config)
+  const look = looking(config, ids, start, context)
   const take = async (partition: number): Promise<Arrived> => ({
     partition,
     fetched: await tails.get(partition)!.take(signal),
   })
-  const offset = (): Offset => ({ next: Object.fromEntries(next) })
+  const offset = (): Offset => ({ next: Object.fromEntries(next), ids: start.ids })
   const isLevel = () => ends.every(({ topic, partition, end }) => next.get(placeOf(topic, partition))! >= end)
   const waiting = new Map([...tails.keys()].map(partition => [partition, take(partition)]))
   for (const one of waiting.values()) one.catch(() => {}) // told when its turn comes
   let isCaughtUp = isLevel()
   if (isCaughtUp) yield { records: [], offset: offset(), caughtUp: true }
   while (!signal.aborted) {
-    const { partition, fetched } = await Promise.race(waiting.values())
+    const arrived = await nextArrived(waiting.values(), clock)
+    await look()
+    if (!arrived) continue
+    const { partition, fetched } = arrived
     if (!fetched) return
     const again = take(partition)
     again.catch(() => {})

@@ -33,7 +33,7 @@ import { unseen } from '../../core/log/log.ts'
 import type { Json, LogRecord, Table } from '../../core/record.ts'
 import { plain, splitRow } from '../../core/row.ts'
 import { type KafkaSinkConfig, settingsOf } from './config.ts'
-import { refuseOlder, standingBatch, standingOf } from './positions.ts'
+import { refuseForgetful, refuseOlder, standingBatch, standingOf } from './positions.ts'
 
 interface Target {
   readonly topic: string
@@ -66,6 +66,7 @@ export async function openKafkaSink(config: KafkaSinkConfig, context: Context): 
     const { clock, task, epoch } = context
     const positions = { 'cleanup.policy': 'compact', 'message.timestamp.type': 'LogAppendTime' }
     await makeTopics(admins, settings, [{ topic, partitions: 1, config: positions }])
+    await refuseForgetful(admins, topic)
     transactions = await openTransactions({
       kafka,
       settings,

@@ -28,6 +28,7 @@ const CODES: Readonly<Record<string, ErrorKind>> = {
   '57P03': 'unavailable', // starting up
   '57P05': 'unavailable',
   '25P03': 'unavailable',
+  '25006': 'unavailable', // a replica, or set to read only
   '58030': 'unavailable',
   // of the network
   ECONNREFUSED: 'unavailable',
@@ -92,6 +93,7 @@ function hintOf(code: string, message: string, target: Target): string | undefin
       ? 'The server wants TLS: add ?sslmode=require to `url`, or allow the address in pg_hba.conf.'
       : `Allow this address in pg_hba.conf, for "${database}" and, as replication connections name no other, for the same database.`
   if (code === '3D000') return `Check the database in \`url\`, or make it: CREATE DATABASE ${database};`
+  if (code === '25006') return 'It is read only: name the primary in `url`; it is tried again.'
   if (code === '53100') return 'Make room on its disk; writing goes on by itself.'
   if (code === '53300') return 'Raise max_connections, or end sessions that nobody uses.'
   if (code === 'ECONNREFUSED')

@@ -212,10 +212,25 @@ async function prepare(
     found = await inTransaction(client, async () => {
       await client.query(LOCK)
       found = await look() // another task may have been here
-      for (const statement of refuse().statements) await client.query(statement)
+      for (const statement of refuse().statements) await alter(client, statement)
       return look()
     })
   return targetOf(place, found!, shape, mode)
+}
+
+/** What a person built on the table (a view, a generated column) may forbid it: no trying again helps. */
+async function alter(client: pg.Client, statement: string): Promise<void> {
+  try {
+    await client.query(statement)
+  } catch (error) {
+    const told = sinkError(error, client)
+    const isKnown = told instanceof ConnectorError && ['unavailable', 'auth'].includes(told.kind)
+    if (isKnown && codeOf(error) !== '0A000') throw told
+    throw new ConnectorError('config', told.message, {
+      cause: error,
+      hint: `Take away what is in the way, for as long as this takes: ${statement};`,
+    })
+  }
 }
 
 export function problemsError(
@@ -248,8 +263,10 @@ async function highest(client: pg.ClientBase, schema: string, pipeline: string):
   return most
 }
 
-/** Of values alone: what a type or a check refuses. What a row of another record may have caused is no fault of the values. */
-const OF_VALUES = /^(22...|2200.|23502|23514|54000|42804)$/
+/** Of values alone: what a type, a check or a trigger refuses. What a row of another record may have caused is no fault of the values. */
+const OF_VALUES = /^(22...|2200.|23502|23514|54000|42804|P0001|P0004)$/
+/** Of the batch's rows together. */
+const TWICE = '21000'
 const OF_OTHER_ROWS: Readonly<Record<string, string>> = {
   '23505':
     'Another row holds the value. It may go away by itself when another partition has caught up; else two partitions swap values: drop the constraint, or run the log with one partition.',
@@ -269,6 +286,11 @@ export function sinkError(error: unknown, client: pg.ClientBase): Error {
     new ConnectorError(kind, told.message, { cause: from, ...(hint === undefined ? {} : { hint }) })
   if (from instanceof pg.DatabaseError) {
     if (OF_VALUES.test(code)) return as('data')
+    if (code === TWICE)
+      return new ConnectorError('config', told.message, {
+        cause: from,
+        hint: 'Two keys of the source are one to the table: its key is of a type or has a collation that takes different texts for the same.',
+      })
     if (code in OF_OTHER_ROWS) return as('unavailable', OF_OTHER_ROWS[code])
     if (ALTERED.test(code)) return as('unavailable', 'A table was altered or dropped; it is looked at anew.')
   }

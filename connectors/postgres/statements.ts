@@ -67,10 +67,14 @@ export function targetOf(place: Place, found: FoundTable, shape: Table, mode: Mo
   }
 }
 
-/** In a table of ours: columns that rows no longer have. What a person added to a table of his own is his. */
+/**
+ * In a table of ours: columns that rows no longer have. What a person added to a table of his own is his, and so is here what we would
+ * not have made: generated, with a default, or never null.
+ */
 const lostColumns = (found: FoundTable, names: readonly string[]): string[] =>
   found.isOwn
     ? found.columns
+        .filter(({ isPlain }) => isPlain)
         .map(({ name }) => name)
         .filter(name => !names.includes(name) && !(Object.values(OURS) as string[]).includes(name))
     : []

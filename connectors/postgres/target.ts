@@ -13,6 +13,8 @@ export interface FoundColumn {
   readonly isGenerated: boolean
   /** a: GENERATED ALWAYS AS IDENTITY. */
   readonly identity: string
+  /** As the columns that we make: it takes null, and has no value of its own. */
+  readonly isPlain: boolean
 }
 
 export interface FoundIndex {
@@ -50,7 +52,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 
 
 const COLUMNS = `
 SELECT a.attname AS name, format_type(a.atttypid, -1) AS sql, coalesce(e.typdelim, ',') AS delimiter, a.attgenerated <> '' AS "isGenerated",
-  a.attidentity AS identity,
+  a.attidentity AS identity, NOT a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS "isPlain",
   CASE WHEN n.nspname <> 'pg_catalog' THEN n.nspname || '.' || t.typname WHEN t.typcategory = 'A' THEN e.typname || '[]' ELSE t.typname END AS type
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'

@@ -35,7 +35,7 @@ const BYTES_TYPES = { avro: 'application/avro', protobuf: 'application/x-protobu
 
 /** A row, or the key of one that goes. */
 type Item =
-  | { readonly row: readonly Member[]; readonly isTyped?: true }
+  | { readonly row: readonly Member[]; readonly isTyped?: true; readonly given?: readonly Member[] }
   | { readonly gone: readonly Member[] }
 
 /** `rowsOf`: of the declared schema; null: none is declared. */
@@ -112,11 +112,16 @@ function enveloped(text: string, key: readonly string[]): Item {
   const unknown = [...members.keys()].find(name => name !== 'key' && name !== 'value')
   if (unknown !== undefined) throw bad(`has ${quote(unknown)} beside key and value`, SHAPES)
   if (value === undefined) throw bad('has no value', SHAPES)
-  if (value !== 'null') return { row: membersOf(value) ?? noObject(value) }
-  if (given === undefined) throw bad('has neither a value nor a key', SHAPES)
   // Of a single column the bare value is enough.
-  const own = membersOf(given) ?? (key.length === 1 ? [[key[0]!, given] as const] : noObject(given))
-  return { gone: own }
+  const own = (text: string) =>
+    membersOf(text) ?? (key.length === 1 ? [[key[0]!, text] as const] : noObject(text))
+  if (value !== 'null')
+    return {
+      row: membersOf(value) ?? noObject(value),
+      ...(given === undefined || given === 'null' || key.length === 0 ? {} : { given: own(given) }),
+    }
+  if (given === undefined) throw bad('has neither a value nor a key', SHAPES)
+  return { gone: own(given) }
 }
 
 function recordReader(
@@ -135,6 +140,13 @@ function recordReader(
     const missing = key.find(one => (values.get(one) ?? 'null') === 'null')
     if (missing !== undefined)
       throw bad(`has no ${missing}, which is a part of the key`, `The key of the topic is ${key.join(', ')}.`)
+    const other =
+      !gone && item.given ? typed.key(item.given).find(([one, raw]) => values.get(one) !== raw) : undefined
+    if (other)
+      throw bad(
+        `has ${other[0]} ${other[1]} in its key, and ${values.get(other[0]) ?? 'none'} in its value`,
+        'The key may be left out.',
+      )
     if (gone && row.length > key.length)
       throw bad(
         `names in its key what is no part of it`,

@@ -4,7 +4,7 @@ import { documentOf, idOf } from '../../core/format/document.ts'
 import { rowFiller } from '../../core/format/template.ts'
 import { isMissingColumns, type LogRecord } from '../../core/record.ts'
 import { plain, splitRow } from '../../core/row.ts'
-import { isRow, type RedisConfig } from './config.ts'
+import { isRow, mayShare, type RedisConfig } from './config.ts'
 
 export interface Command {
   readonly kind: 'S' | 'H' | 'D' | 'M' | 'Z' | 'R' | 'X' | 'I'
@@ -24,6 +24,7 @@ export function renderer(options: RedisConfig): Render {
   const { structure, numbers, value, member, score, max_length } = options
   const keyOf = rowFiller(options.key)
   const memberOf = rowFiller(member)
+  const isShared = (record: LogRecord) => mayShare(member, record.table)
   const command = (
     record: LogRecord,
     kind: Command['kind'],
@@ -68,7 +69,7 @@ export function renderer(options: RedisConfig): Render {
         const row = rowOf(record)
         const weight = row === null || score === undefined ? null : columnOf(row, score)
         if (row === null || (score !== undefined && weight === null)) return [command(record, 'R', '')]
-        const parts = [memberOf(record, row)]
+        const parts = [isShared(record) ? '1' : '0', memberOf(record, row)]
         if (weight !== null) parts.push(scoreOf(weight, score!, record))
         return [command(record, structure === 'set' ? 'M' : 'Z', keyOf(record, row), parts)]
       }
@@ -118,8 +119,9 @@ const entryOf = (record: LogRecord): string[] => {
 
 function scoreOf(text: string, column: string, { table, key }: LogRecord): string {
   const number = /^[tT]rue$/.test(text) ? 1 : /^[fF]alse$/.test(text) ? 0 : Number(text)
-  if (text !== '' && !Number.isNaN(number)) return String(number)
-  const time = Date.parse(text)
+  if (text.trim() !== '' && !Number.isNaN(number)) return String(number)
+  if (/^-?infinity$/.test(text)) return text
+  const time = Date.parse(zoned(text))
   if (!Number.isNaN(time)) return String(time)
   throw new ConnectorError(
     'data',
@@ -130,16 +132,23 @@ function scoreOf(text: string, column: string, { table, key }: LogRecord): strin
 /** '': it does not expire. */
 function expiryOf({ ttl_seconds, expire_at }: RedisConfig, row: string, nowMs: number): string {
   const at = expire_at === undefined ? null : columnOf(row, expire_at)
+  if (at === 'infinity') return ''
   if (at !== null) return String(timeOf(at, expire_at!))
   return ttl_seconds === undefined ? '' : String(Math.floor(nowMs) + ttl_seconds * 1000)
 }
 
+/** Beyond it Redis would take no number, and no Date is. */
+const LAST_MS = 8.64e15
+
 function timeOf(text: string, column: string): number {
+  if (text === '-infinity') return 1
   const ms = /^-?\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(zoned(text))
-  if (Number.isFinite(ms)) return Math.max(1, Math.floor(ms))
-  throw new ConnectorError('data', `expire_at: ${column} is "${text.slice(0, 60)}", which is no time`)
+  if (ms <= LAST_MS) return Math.max(1, Math.floor(ms))
+  throw new ConnectorError('data', `expire_at: ${column} is "${text.slice(0, 60)}", which is no time`, {
+    hint: 'A number is taken for seconds since 1970.',
+  })
 }
 
 /** A timestamp without a zone is UTC. */
 const zoned = (text: string): string =>
-  /T\d/.test(text) && !/(Z|[+-]\d\d(:?\d\d)?)$/.test(text) ? `${text}Z` : text
+  /[T ]\d/.test(text) && !/(Z|[+-]\d\d(:?\d\d)?)$/.test(text) ? `${text}Z` : text

@@ -32,7 +32,8 @@ export const config = z
       .meta({ title: 'Value', description: 'The column whose text a string holds; null deletes the key.' }),
     member: template.default('${key}').meta({
       title: 'Member',
-      description: 'Of a set or sorted set; filled as `key` is, from any column.',
+      description:
+        'Of a set or sorted set; filled as `key` is, from any column. One that several rows have goes with the last of them.',
     }),
     score: z.string().min(1).optional().meta({
       title: 'Score',
@@ -95,6 +96,12 @@ export const isRow = (structure: Structure): boolean =>
 /** A record of it may be refused for its values, or for what its key holds. */
 export const mayRefuse = ({ structure, expire_at }: RedisConfig): boolean =>
   !isRow(structure) || expire_at !== undefined
+/** Rows that have a member in common, or hand one over: it goes with the last of them. Where the row's key stands in it, there is one. */
+export const mayShare = (member: string, { key }: Table): boolean => {
+  const places = placesOf(member)
+  return !places.includes('key') && !key.every(name => places.includes(name))
+}
+
 /** Rows are kept with their versions. */
 export const isKept = (structure: Structure): boolean =>
   isRow(structure) || structure === 'set' || structure === 'sorted_set'

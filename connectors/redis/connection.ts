@@ -55,6 +55,8 @@ export interface Connection extends AsyncDisposable {
   readonly isCluster: boolean
   /** For messages: without secrets. */
   readonly target: string
+  /** The policy by which it gives up any key when it is full; null: it does not. */
+  readonly evicts: string | null
 }
 
 /** ZADD's GT came with it. */
@@ -74,13 +76,16 @@ export async function connect(config: ConnectionConfig, log: Log): Promise<Conne
     })
   const client = clientOf(config)
   let last: Error | null = null
+  let info = ''
   client.on('error', (error: Error) => {
     last = error
     log.debug({ target }, `Redis: ${error.message}`)
   })
   try {
     await client.connect()
-    refuseOld(await client.info('server'), target)
+    info = await client.info()
+    refuseOld(info, target)
+    refuseUnnamedCluster(info, config, target)
   } catch (error) {
     client.disconnect()
     throw redisError(last ?? error, target)
@@ -89,6 +94,9 @@ export async function connect(config: ConnectionConfig, log: Log): Promise<Conne
     client,
     isCluster: config.cluster !== undefined,
     target,
+    evicts: /^maxmemory:[1-9]/m.test(info)
+      ? (/^maxmemory_policy:(allkeys-\w+)/m.exec(info)?.[1] ?? null)
+      : null,
     async [Symbol.asyncDispose]() {
       client.disconnect()
     },
@@ -174,6 +182,13 @@ function refuseOld(info: string, target: string): void {
   })
 }
 
+function refuseUnnamedCluster(info: string, { url, cluster }: ConnectionConfig, target: string): void {
+  if (cluster || !/^redis_mode:cluster/m.test(info)) return
+  throw new ConnectorError('config', `Redis ${target} is a node of a cluster`, {
+    hint: `Name it, and some others: cluster: ["${new URL(url).host}"].`,
+  })
+}
+
 /** The last is what a script says of a command inside it. */
 const NOT_ALLOWED =
   /NOAUTH|WRONGPASS|NOPERM|invalid username-password|no permissions|user executing the script can't/i
@@ -199,6 +214,12 @@ export function redisError(thrown: unknown, target: string): Error {
       'auth',
       told,
       options('See url (rediss:// for TLS) and tls.ca: a PEM file of the authority.'),
+    )
+  if (/cluster support disabled/.test(said))
+    return new ConnectorError(
+      'config',
+      told,
+      options('It is no cluster: leave out `cluster`, and name it in `url`.'),
     )
   if (FULL.test(said))
     return new ConnectorError(

@@ -2,6 +2,7 @@
  * Names of what stands beside the rows, and which slot of a cluster they are in.
  *
  *   millrace:position:<task><tag>      millrace:versions:<task>:<topic><tag>      millrace:forget:…      millrace:places:…
+ *   millrace:members:<pipeline>/<sink>:<topic><tag>      of all its tasks: rows of several may have a member in common
  *
  * `<tag>`: nothing on one server; {shop} where all keys of a template have that tag; else, in a cluster, a tag for each slot, so that a
  * row's version stands where the row does and both change in one step.
@@ -12,6 +13,7 @@ export interface TableNames {
   readonly versions: string
   readonly forget: string
   readonly places: string
+  readonly members: string
 }
 
 export const positionName = (task: string, tag: string): string => `millrace:position:${task}${tag}`
@@ -22,6 +24,7 @@ export const tableNames = (task: string, topic: string, tag: string): TableNames
     versions: `millrace:versions:${of}`,
     forget: `millrace:forget:${of}`,
     places: `millrace:places:${of}`,
+    members: `millrace:members:${task.slice(0, task.lastIndexOf('/'))}:${topic}${tag}`,
   }
 }
 

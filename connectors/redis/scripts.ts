@@ -5,6 +5,7 @@
  *   versions   sorted set  row → version, of one table and origin, compared before a row is written (V4); deleted rows stay for a while
  *   forget     sorted set  row → ms at which its version may go: deleted rows, and those that expire
  *   places     hash        row → key and member, of sets: where it has to be taken away from
+ *   members    hash        key and member → rows that have it, where several may
  *
  * A row is called by its key where a key is a row, else by its id. Versions and times are below 2^53, which a score holds exactly.
  */
@@ -25,25 +26,29 @@ end
 `
 
 const PLACES = `
-local function leave(places, id)
+local function leave(places, members, id)
   local place = redis.call('HGET', places, id)
   if not place then return end
   local colon = string.find(place, ':', 1, true)
   local length = tonumber(string.sub(place, 1, colon - 1))
   local key, member = string.sub(place, colon + 1, colon + length), string.sub(place, colon + length + 1)
+  redis.call('HDEL', places, id)
+  if redis.call('HEXISTS', members, place) == 1 then
+    if redis.call('HINCRBY', members, place, -1) > 0 then return end
+    redis.call('HDEL', members, place)
+  end
   local kind = redis.call('TYPE', key).ok
   if kind == 'set' then redis.call('SREM', key, member)
   elseif kind == 'zset' then redis.call('ZREM', key, member) end
-  redis.call('HDEL', places, id)
 end
 `
 
 /**
- * KEYS  position; versions, forget, places of each table; then the key of each command
+ * KEYS  position; versions, forget, places, members of each table; then the key of each command
  * ARGV  epoch ('': no position is kept), previous position, next ('': it does not move), now in ms, how long deletes are remembered in ms,
  *       tables, "1": look first whether keys hold what they should; the commands, as MessagePack:
  *       [[kind, table, version, row ('': its key), expires at in ms ('': never), …]…]
- *         S value   H field, value…   D   M member   Z member, score   R   X longest ('': no bound), field, value…   I
+ *         S value   H field, value…   D   M shared, member   Z shared, member, score   R   X longest ('': no bound), field, value…   I
  *       One text instead of a dozen for each row: what the client does for each takes longer than what Redis does with it.
  * Versions are asked for and set once for each table, not for each row, of which the last command counts. They are set behind the rows: were
  * a command refused in between, the rows would come again, and must not be taken for old. A ZADD that changes nothing stands before
@@ -52,7 +57,7 @@ end
  */
 export const WRITE = `${FENCE}${PLACES}
 local now, keep, tables = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local commands, data = cmsgpack.unpack(ARGV[8]), 1 + 3 * tables
+local commands, data = cmsgpack.unpack(ARGV[8]), 1 + 4 * tables
 if ARGV[7] == '1' then
   local wanted = { M = 'set', Z = 'zset', X = 'stream' }
   local wrong, seen = {}, {}
@@ -79,9 +84,10 @@ for at, command in ipairs(commands) do
   end
 end
 
-local versions, forget, places, some = {}, {}, {}, {}
+local versions, forget, places, members, some = {}, {}, {}, {}, {}
 for table = 0, tables - 1 do
-  versions[table], forget[table], places[table] = KEYS[2 + 3 * table], KEYS[3 + 3 * table], KEYS[4 + 3 * table]
+  local first = 2 + 4 * table
+  versions[table], forget[table], places[table], members[table] = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
   if rows[table] then call('ZADD', versions[table], 'XX', 0, '') end
   local old = call('ZRANGEBYSCORE', forget[table], '-inf', now, 'LIMIT', 0, 1000)
   if #old > 0 then
@@ -95,7 +101,7 @@ local function later(table, row, ms)
   some[table] = true
 end
 local function lasts(table, row, expires)
-  if expires ~= '' then later(table, row, tonumber(expires) + keep)
+  if expires ~= '' then later(table, row, math.max(tonumber(expires), now) + keep)
   elseif some[table] then call('ZREM', forget[table], row) end
 end
 
@@ -142,13 +148,15 @@ for at, command in ipairs(commands) do
     call('UNLINK', key)
     later(table, row, now + keep)
   else
-    leave(places[table], row)
+    leave(places[table], members[table], row)
     if kind == 'R' then later(table, row, now + keep)
     else
-      local member = command[6]
+      local member = command[7]
+      local place = #key .. ':' .. key .. member
       if kind == 'M' then call('SADD', key, member)
-      else call('ZADD', key, command[7], member) end
-      call('HSET', places[table], row, #key .. ':' .. key .. member)
+      else call('ZADD', key, command[8], member) end
+      call('HSET', places[table], row, place)
+      if command[6] == '1' then call('HINCRBY', members[table], place, 1) end
       lasts(table, row, '')
     end
   end
@@ -162,14 +170,14 @@ return {'OK', refused}
 
 /**
  * A step of a sweep (S1, S2): rows below a version go, and are remembered as deleted by it.
- * KEYS  position; versions, forget, places of the table
+ * KEYS  position; versions, forget, places, members of the table
  * ARGV  epoch ('': no position is kept), position, now in ms, how long deletes are remembered in ms, below, rows at most, "1": a row is a key
  * Answers ["OK", rows] or ["FENCED", epoch found]. As many rows as asked for: there may be more.
  */
 export const SWEEP = `${FENCE}${PLACES}
 local rows = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[5], 'LIMIT', 0, ARGV[6])
 for _, row in ipairs(rows) do
-  if ARGV[7] == '1' then redis.call('UNLINK', row) else leave(KEYS[4], row) end
+  if ARGV[7] == '1' then redis.call('UNLINK', row) else leave(KEYS[4], KEYS[5], row) end
   redis.call('ZADD', KEYS[2], 'GT', ARGV[5], row)
   redis.call('ZADD', KEYS[3], tonumber(ARGV[3]) + tonumber(ARGV[4]), row)
 end

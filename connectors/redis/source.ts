@@ -1,6 +1,7 @@
 /**
- * Entries of Redis streams as rows. Where we stand is the log's to know (the offset); the consumer group is what Redis and its tools see of
- * it: set to the offset at each start, entries acknowledged when they are durable in the log.
+ * Entries of Redis streams as rows. Where we stand is the log's to know (the offset), and entries are read behind it, by nobody's leave: of a
+ * group an owner that is none any more could take entries, and the next one would never see them. The consumer group is what Redis
+ * and its tools see of us: it is set to what is durable in the log, and hands nothing out.
  *
  *   offset   {"streams":{"orders":{"id":"1700000000000-0","read":17}}}
  *            id: the last entry that stands in the log. read: its number, counted from the stream's first entry ever; null: not known
@@ -63,8 +64,8 @@ interface State {
   readonly context: Context
   readonly group: string
   readonly places: Map<string, Place>
-  /** Read and not yet acknowledged: stream → ids in order. */
-  readonly unacknowledged: Map<string, string[]>
+  /** Stream → where its group stands. */
+  readonly shown: Map<string, string>
 }
 
 export const redisStreams = defineSource({
@@ -103,7 +104,7 @@ export const redisStreams = defineSource({
         context,
         group: groupOf(options, context),
         places: placesOf(from, options),
-        unacknowledged: new Map(),
+        shown: new Map(),
       }
       for (const stream of options.streams) await join(state, stream)
       return readerOf(state)
@@ -202,9 +203,9 @@ function isBehind(id: string, other: string): boolean {
   return a[0] === b[0] ? a[1] > b[1] : a[0] > b[0]
 }
 
-/** The group stands where we do. Entries that it handed out and that the log does not hold come again. */
+/** The group stands where we do. */
 async function join(state: State, stream: string): Promise<void> {
-  const { connection, group, places } = state
+  const { connection, group, places, shown } = state
   const { client } = connection
   const info = await infoOf(client, stream)
   const place = places.get(stream) ?? { id: '0-0', read: info ? numberBefore(info) : 0 }
@@ -214,19 +215,22 @@ async function join(state: State, stream: string): Promise<void> {
     await client.xgroup('CREATE', stream, group, place.id, 'MKSTREAM')
   } catch (error) {
     if (!/BUSYGROUP/.test((error as Error).message)) throw error
-    await client.xgroup('SETID', stream, group, place.id)
+    await show(state, stream, place)
   }
-  await acknowledgeOld(state, stream, place.id)
+  shown.set(stream, place.id)
 }
 
-/** What was durable and not yet acknowledged when the one before us ended. */
-async function acknowledgeOld({ connection, group }: State, stream: string, upTo: string): Promise<void> {
-  for (;;) {
-    const pending = (await connection.client.xpending(stream, group, '-', upTo, 1_000)) as [string][]
-    if (pending.length === 0) return
-    await connection.client.xack(stream, group, ...pending.map(([id]) => id))
-  }
+/** From Redis 7 on it is told the entry's number, too, and tells how many are behind it. */
+async function show({ connection, group, shown }: State, stream: string, place: Place): Promise<void> {
+  const { client } = connection
+  const numbered = place.read !== null && (await infoOf(client, stream))?.added != null
+  const number = numbered ? ['ENTRIESREAD', place.read!] : []
+  await called(client, 'XGROUP', 'SETID', stream, group, place.id, ...number)
+  shown.set(stream, place.id)
 }
+
+const called = (client: Client, name: string, ...args: unknown[]): Promise<unknown> =>
+  (client as unknown as { call(name: string, ...args: unknown[]): Promise<unknown> }).call(name, ...args)
 
 /** Of the entry before the first that is there, when nothing was deleted by name. */
 const numberBefore = ({ added, length, deleted }: StreamInfo): number | null =>
@@ -255,20 +259,16 @@ function refuseLost({ places, connection }: State, stream: string, info: StreamI
 }
 
 function readerOf(state: State): Reader<ChangeRecord> {
-  const { connection, group, unacknowledged } = state
+  const { connection, shown } = state
   return {
     [Symbol.asyncIterator]: () => batches(state),
     async commit(offset) {
       const { streams } = offset as unknown as { streams: Record<string, Place> }
-      for (const [stream, ids] of unacknowledged) {
-        const behind = ids.findIndex(id => isBehind(id, streams[stream]?.id ?? '0-0'))
-        const done = ids.splice(0, behind < 0 ? ids.length : behind)
-        if (done.length === 0) continue
-        try {
-          await connection.client.xack(stream, group, ...done)
-        } catch (error) {
-          throw redisError(error, connection.target)
-        }
+      try {
+        for (const [stream, place] of Object.entries(streams))
+          if (shown.get(stream) !== place.id) await show(state, stream, place)
+      } catch (error) {
+        throw redisError(error, connection.target)
       }
     },
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
@@ -288,6 +288,7 @@ async function* batches(state: State): AsyncGenerator<Batch<ChangeRecord>> {
     try {
       read = await readMore(state)
       if (read) await checkRead(state, read)
+      else await checkQuiet(state)
     } catch (error) {
       if (signal.aborted) return
       throw redisError(error, connection.target)
@@ -295,14 +296,10 @@ async function* batches(state: State): AsyncGenerator<Batch<ChangeRecord>> {
     const records: ChangeRecord[] = []
     for (const [stream, entries] of read ?? []) {
       const place = state.places.get(stream)!
-      const ids = state.unacknowledged.get(stream) ?? []
-      state.unacknowledged.set(stream, ids)
-      for (const [id, fields] of entries) {
-        ids.push(id)
+      for (const [id, fields] of entries)
         records.push(
           toRecord({ stream, id, fields, group, nowMs: context.clock.nowUs() / 1000 } satisfies Entry),
         )
-      }
       const [last] = entries.at(-1)!
       state.places.set(stream, { id: last, read: place.read === null ? null : place.read + entries.length })
     }
@@ -321,43 +318,32 @@ async function endsOf({ connection, options }: State): Promise<Map<string, strin
   return ends
 }
 
-async function readMore({ connection, options, group, context }: State): Promise<Read> {
-  const { streams, count } = options
-  if (connection.isCluster) {
-    // Streams of several slots cannot be read by one command.
-    for (const stream of streams) {
-      const read = await readOf(connection.client, group, count, [stream], null)
-      if (read) return read
-    }
-    await context.clock.sleep(BLOCK_MS, context.signal)
-    return null
-  }
-  return readOf(connection.client, group, count, streams, BLOCK_MS)
+async function readMore(state: State): Promise<Read> {
+  const { connection, options, context } = state
+  if (!connection.isCluster) return readOf(state, options.streams, BLOCK_MS)
+  // Streams of several slots cannot be read by one command.
+  const reads = await Promise.all(options.streams.map(stream => readOf(state, [stream], null)))
+  const read = reads.flatMap(one => one ?? [])
+  if (read.length > 0) return read
+  await context.clock.sleep(BLOCK_MS, context.signal)
+  return null
 }
 
 async function readOf(
-  client: Client,
-  group: string,
-  count: number,
+  { connection, options, places }: State,
   streams: readonly string[],
   blockMs: number | null,
 ): Promise<Read> {
   const block = blockMs === null ? [] : ['BLOCK', blockMs]
-  const args = [
-    'GROUP',
-    group,
-    'millrace',
-    'COUNT',
-    count,
-    ...block,
-    'STREAMS',
-    ...streams,
-    ...streams.map(() => '>'),
-  ]
-  return (await (client as unknown as { call(name: string, ...args: unknown[]): Promise<unknown> }).call(
-    'XREADGROUP',
-    ...args,
-  )) as Read
+  const from = streams.map(stream => places.get(stream)!.id)
+  const args = ['COUNT', options.count, ...block, 'STREAMS', ...streams, ...from]
+  return (await called(connection.client, 'XREAD', ...args)) as Read
+}
+
+/** A stream that is gone, made anew or trimmed brings no entries, and no error. */
+async function checkQuiet(state: State): Promise<void> {
+  for (const stream of state.options.streams)
+    refuseLost(state, stream, await infoOf(state.connection.client, stream))
 }
 
 /** Looked at behind each read, before what it brought counts: nothing between it and the place before may have been trimmed. */

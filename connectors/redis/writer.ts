@@ -88,6 +88,11 @@ export async function openRedisWriter(
   if (state.tag === null) return writer
   try {
     await guarded(() => claim(state))
+    if (connection.evicts !== null)
+      context.log.warn(
+        { task: context.task },
+        `Redis ${connection.target} gives up keys when it is full (maxmemory-policy ${connection.evicts}), the position of ${context.task} among them: it then begins anew. volatile-lru leaves it alone.`,
+      )
   } catch (error) {
     await connection[Symbol.asyncDispose]()
     throw error
@@ -270,8 +275,8 @@ async function writeIn(
   for (const { record } of commands) if (!tables.has(record.topic)) tables.set(record.topic, tables.size)
   const keys = [position]
   for (const topic of tables.keys()) {
-    const { versions, forget, places } = namesOf(state, topic, tag)
-    keys.push(versions, forget, places)
+    const { versions, forget, places, members } = namesOf(state, topic, tag)
+    keys.push(versions, forget, places, members)
   }
   const isKeeping = state.tag !== null
   const args: (string | number | Buffer)[] = isKeeping ? [context.epoch, previous, next] : ['', '', '']
@@ -319,10 +324,10 @@ async function sweepRows(state: State, record: LogRecord): Promise<void> {
 
 async function sweepIn(state: State, { topic, below }: LogRecord, tag: string): Promise<void> {
   const { context, scripts, previous, options } = state
-  const { versions, forget, places } = namesOf(state, topic, tag)
+  const { versions, forget, places, members } = namesOf(state, topic, tag)
   for (;;) {
     assertLease(context)
-    const keys = [positionName(context.task, tag), versions, forget, places]
+    const keys = [positionName(context.task, tag), versions, forget, places, members]
     const position = state.tag === null ? ['', ''] : [context.epoch, previous]
     const nowMs = Math.floor(context.clock.nowUs() / 1000)
     const answer = await scripts.sweep(keys.length, keys, [

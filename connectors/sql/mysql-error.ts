@@ -13,14 +13,14 @@ export interface Server {
 /** https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html, https://mariadb.com/kb/en/mariadb-error-code-reference/ */
 const NUMBERS: Readonly<Record<ErrorKind, readonly number[]>> = {
   auth: [1044, 1045, 1142, 1143, 1227, 1251, 1370, 1698, 1820, 3118],
-  config: [1049, 1071, 1074, 1115, 1118, 1273],
+  config: [1049, 1071, 1074, 1115, 1273],
   unavailable: [
     1021, 1028, 1040, 1053, 1114, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1290, 1317,
     1836, 1927, 1969, 3024, 3100, 4031,
   ],
   data: [
-    1048, 1138, 1263, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1441, 1690, 3140, 3156, 3819, 3903,
-    4025,
+    1048, 1118, 1138, 1263, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1441, 1526, 1644, 1690, 3140,
+    3156, 3819, 3903, 4025,
   ],
   throttled: [],
   offset_lost: [],

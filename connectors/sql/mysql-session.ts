@@ -128,13 +128,27 @@ async function prepare(
       )
     try {
       found = await findTable(client, table) // another task may have been here
-      for (const statement of needed()) await client.run(statement)
+      for (const statement of needed()) await alter(client, type, statement)
       found = await findTable(client, table)
     } finally {
       await client.rows("SELECT RELEASE_LOCK('millrace')")
     }
   }
   return targetOf(table, found!, shape, making.mode)
+}
+
+/** What a person built on the table, or its rows, may forbid it: no trying again helps. */
+async function alter(client: Client, type: string, statement: string): Promise<void> {
+  try {
+    await client.run(statement)
+  } catch (error) {
+    const told = mysqlError(error, client.server, type)
+    if (!(told instanceof ConnectorError) || !['bug', 'data'].includes(told.kind)) throw told
+    throw new ConnectorError('config', told.message, {
+      cause: error,
+      hint: told.hint ?? `Take away what is in the way, for as long as this takes: ${statement};`,
+    })
+  }
 }
 
 export function problemsError(

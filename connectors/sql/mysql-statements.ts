@@ -4,7 +4,7 @@ import { type LogRecord, originOf, type Table } from '../../core/record.ts'
 import { plain } from '../../core/row.ts'
 import { type Mode, OURS } from './config.ts'
 import { name as quoted, text } from './mysql-client.ts'
-import type { FoundTable } from './mysql-target.ts'
+import { type FoundTable, spelledAs } from './mysql-target.ts'
 import { appendRow, type Layout, layoutOf, valuesOf, whole } from './rows.ts'
 
 interface SentColumn {
@@ -53,7 +53,8 @@ function converterOf(type: string, found: string, column: string): (raw: string)
     : literal
 }
 
-export function targetOf(table: string, found: FoundTable, shape: Table, mode: Mode): Target {
+export function targetOf(table: string, there: FoundTable, shape: Table, mode: Mode): Target {
+  const found = spelledAs(there, shape)
   const sent = (of: string, at: number): SentColumn[] => {
     const column = found.columns.find(one => one.name === of)!
     if (column.isGenerated) return []
@@ -67,6 +68,7 @@ export function targetOf(table: string, found: FoundTable, shape: Table, mode: M
     mode === 'append' ? [OURS.op, OURS.version, OURS.origin, OURS.committed] : [OURS.version, OURS.origin]
   const gone = found.isOwn
     ? found.columns
+        .filter(one => one.isPlain)
         .map(one => one.name)
         .filter(one => !names.includes(one) && !(Object.values(OURS) as string[]).includes(one))
     : []

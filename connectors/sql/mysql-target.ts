@@ -9,6 +9,8 @@ export interface FoundColumn {
   /** Without length: `varchar`, `bigint`. */
   readonly type: string
   readonly isGenerated: boolean
+  /** As the columns that we make: it takes null, and has no value of its own. */
+  readonly isPlain: boolean
   readonly collation: string | null
 }
 
@@ -25,13 +27,17 @@ export interface FoundTable {
 const MARK = 'millrace: kept by a pipeline'
 
 export async function findTable(client: Client, table: string): Promise<FoundTable | null> {
+  if (badName(table) !== null) return null // there is none, and the server may fail at the question
   const here = `TABLE_SCHEMA = ${text(client.server.database)} AND TABLE_NAME = ${text(table)}`
   const [found] = await client.rows<{ type: string; engine: string | null; comment: string }>(
     `SELECT TABLE_TYPE AS type, ENGINE AS engine, TABLE_COMMENT AS comment FROM information_schema.TABLES WHERE ${here}`,
   )
   if (!found) return null
-  const columns = await client.rows<Omit<FoundColumn, 'isGenerated'> & { expression: string | null }>(
-    `SELECT COLUMN_NAME AS name, lower(DATA_TYPE) AS type, GENERATION_EXPRESSION AS expression, COLLATION_NAME AS collation
+  const columns = await client.rows<
+    Pick<FoundColumn, 'name' | 'type' | 'collation'> & { expression: string | null; mayBeNull: number }
+  >(
+    `SELECT COLUMN_NAME AS name, lower(DATA_TYPE) AS type, GENERATION_EXPRESSION AS expression, COLLATION_NAME AS collation,
+       IS_NULLABLE = 'YES' AND coalesce(COLUMN_DEFAULT, 'NULL') = 'NULL' AS mayBeNull
      FROM information_schema.COLUMNS WHERE ${here} ORDER BY ORDINAL_POSITION`,
   )
   const parts = await client.rows<{ name: string; column: string | null; part: number | null }>(
@@ -47,10 +53,10 @@ export async function findTable(client: Client, table: string): Promise<FoundTab
     isTable: found.type === 'BASE TABLE',
     isOwn: found.comment.startsWith('millrace:'),
     engine: found.engine ?? '',
-    columns: columns.map(({ expression, ...column }) => ({
-      ...column,
-      isGenerated: (expression ?? '') !== '',
-    })),
+    columns: columns.map(({ expression, mayBeNull, ...column }) => {
+      const isGenerated = (expression ?? '') !== ''
+      return { ...column, isGenerated, isPlain: !isGenerated && Number(mayBeNull) === 1 }
+    }),
     uniques: names.map(index => {
       const own = parts.filter(one => one.name === index)
       const isPlain = own.every(one => one.column !== null && one.part === null)
@@ -58,6 +64,57 @@ export async function findTable(client: Client, table: string): Promise<FoundTab
     }),
     references,
   }
+}
+
+/** Names of columns are one whatever their case: they are spelled as the rows have them. */
+export function spelledAs(found: FoundTable, { columns }: Table): FoundTable {
+  const names = new Map(columns.map(({ name }) => [name.toLowerCase(), name]))
+  const spelled = (name: string) => names.get(name.toLowerCase()) ?? name
+  return {
+    ...found,
+    columns: found.columns.map(column => ({ ...column, name: spelled(column.name) })),
+    uniques: found.uniques.map(index => ({ ...index, columns: index.columns.map(spelled) })),
+  }
+}
+
+/** https://dev.mysql.com/doc/refman/8.4/en/identifiers.html, https://mariadb.com/kb/en/identifier-names/ */
+const NAME_CHARACTERS = 64
+/** Of InnoDB. */
+const MAX_COLUMNS = 1_017
+
+function badName(name: string): string | null {
+  if (name === '' || name.includes('\0')) return 'is empty or holds NUL'
+  if (name.endsWith(' ')) return 'ends with a space'
+  if (/[\u{10000}-\u{10ffff}]/u.test(name)) return 'holds a character of four bytes'
+  return name.length > NAME_CHARACTERS
+    ? `has ${name.length} characters, and names have at most ${NAME_CHARACTERS}`
+    : null
+}
+
+function nameProblem(table: string, shape: Table, making: Making): Problem | null {
+  const bad = badName(table)
+  if (bad) return { message: `the table "${table}" ${bad}`, hint: 'Choose another `table`.' }
+  const of = `${shape.schema}.${shape.name}`
+  const rename = 'Rename it in the pipeline: transforms: [{ rename: { … } }].'
+  const seen = new Map<string, string>()
+  for (const { name } of shape.columns) {
+    const why = badName(name)
+    if (why) return { message: `the column "${name}" of ${of} ${why}`, hint: rename }
+    const twin = seen.get(name.toLowerCase())
+    if (twin !== undefined)
+      return {
+        message: `the columns ${twin} and ${name} of ${of} would be one, whatever their case`,
+        hint: rename,
+      }
+    seen.set(name.toLowerCase(), name)
+  }
+  const count = wantedColumns(shape, making).length
+  return count > MAX_COLUMNS
+    ? {
+        message: `${of} has ${count} columns with ours, and a table of InnoDB has at most ${MAX_COLUMNS}`,
+        hint: 'Leave some out: transforms: [{ drop: { fields: [ … ] } }].',
+      }
+    : null
 }
 
 /** `numeric` has no bounds, and NaN: its text is the one thing that holds all of it. Make the table before, for a DECIMAL. */
@@ -124,7 +181,8 @@ export interface Needs {
 }
 type Problem = Needs['problems'][number]
 
-export function needsOf(table: string, found: FoundTable | null, shape: Table, making: Making): Needs {
+export function needsOf(table: string, there: FoundTable | null, shape: Table, making: Making): Needs {
+  const found = there && spelledAs(there, shape)
   const refused = (message: string, hint: string): Needs => ({
     statements: [],
     differences: [],
@@ -141,6 +199,8 @@ export function needsOf(table: string, found: FoundTable | null, shape: Table, m
       `${shape.schema}.${shape.name} has no key to keep rows by`,
       'Give it one, or use `mode: append`.',
     )
+  const bad = nameProblem(table, shape, making)
+  if (bad) return refused(bad.message, bad.hint)
   if (!found) {
     const lines = wantedColumns(shape, making).map(
       ([name, sql]) =>
@@ -231,11 +291,30 @@ function keyProblems(
       message: `the foreign key ${name} of ${of} may be broken while tables are filled, and between partitions`,
       hint: `ALTER TABLE ${quoted(of)} DROP FOREIGN KEY ${quoted(name)};`,
     })
-  for (const { name, collation: of } of found.columns)
-    if (shape.key.includes(name) && of !== null && !of.endsWith('_bin'))
+  for (const column of found.columns) {
+    const { name, type, isGenerated, collation: of } = column
+    if (!shape.key.includes(name)) continue
+    if (isGenerated)
       problems.push({
-        message: `${table}: ${name} is compared by ${of}, to which two keys of the source may be one`,
+        message: `${table}: ${name} is of the key, and generated`,
+        hint: `Make it a column of its own, or leave ${name} out of the key.`,
+      })
+    else if (of !== null && isAlike(column, shape))
+      problems.push({
+        message: `${table}: ${name} is ${type} compared by ${of}, to which two keys of the source may be one`,
         hint: `ALTER TABLE ${at} MODIFY COLUMN ${quoted(name)} varchar(${keyLength}) CHARACTER SET utf8mb4 COLLATE ${collation} NOT NULL;`,
       })
+  }
   return problems
+}
+
+/** Types whose values may end with spaces, which count. */
+const TEXTS = ['text', 'varchar', 'name', 'char']
+/** Collations by bytes to which trailing spaces count; and a char gives none back. */
+const EXACT = /nopad_bin$|_0900_bin$/
+
+function isAlike({ name, type, collation }: FoundColumn, { columns }: Table): boolean {
+  if (!collation!.endsWith('_bin')) return true
+  const wanted = columns.find(column => column.name === name)?.type ?? 'text'
+  return TEXTS.includes(wanted) && (type === 'char' || !EXACT.test(collation!))
 }

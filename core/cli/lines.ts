@@ -74,8 +74,21 @@ function errorOf(bytes: Buffer): string | null {
 
 const isBlank = (bytes: Buffer): boolean => bytes.length < 1_000 && bytes.toString().trim() === ''
 
-/** Without their ends. */
+/** What some editors and shells write at the start of a text. */
+const MARK = Buffer.from('\ufeff')
+const unmarked = (bytes: Buffer): Buffer =>
+  bytes.subarray(0, MARK.length).equals(MARK) ? bytes.subarray(MARK.length) : bytes
+
 async function* rawLines(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let isFirst = true
+  for await (const bytes of cutLines(input)) {
+    yield isFirst ? unmarked(bytes) : bytes
+    isFirst = false
+  }
+}
+
+/** Without their ends. */
+async function* cutLines(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let open: Buffer[] = []
   for await (const chunk of input) {
     let from = 0

@@ -3,7 +3,7 @@
  * log itself. The input goes in chunks, each of which is written once however often it must be sent.
  */
 import { randomUUID } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
+import { accessSync, constants, createReadStream, statSync } from 'node:fs'
 import { asConnectorError, ConnectorError, POLICY } from '../errors.ts'
 import { type RunningHub, runningHub } from '../hub/directory.ts'
 import { admitWriter } from '../hub/preflight.ts'
@@ -41,10 +41,7 @@ interface Run {
 
 export async function produce(setting: Setting, topic: string, options: ProduceOptions): Promise<void> {
   const { from } = options
-  if (from !== undefined && !existsSync(from)) {
-    complain(`${from}: there is no such file`)
-    throw new BadInput()
-  }
+  if (from !== undefined) refuseUnreadable(from)
   const config = loadHub(setting, options)
   const input = from === undefined ? process.stdin : createReadStream(from)
   const redact = (text: string) => setting.secrets.redact(text)
@@ -57,6 +54,29 @@ export async function produce(setting: Setting, topic: string, options: ProduceO
   await admitWriter(target.definition, owned.parts, new AbortController().signal)
   await using producer = ownProducer({ ...owned.parts, definition: target.definition })
   return await runWith(request => produceInto(target, producer, request, realClock))
+}
+
+const WRONG_FILE: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'it may not be read',
+}
+
+function refuseUnreadable(path: string): void {
+  const wrong = whyUnreadable(path)
+  if (wrong === null) return
+  complain(`${path}: ${wrong}`)
+  throw new BadInput()
+}
+
+function whyUnreadable(path: string): string | null {
+  try {
+    if (!statSync(path).isDirectory()) accessSync(path, constants.R_OK)
+    else return 'it is a folder'
+    return null
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException
+    return WRONG_FILE[code] ?? message
+  }
 }
 
 const throughHub =

@@ -24,7 +24,7 @@ interface ProtocolCall {
   }
   readonly response: ResponseFormat
 }
-interface ResponseFormat {
+export interface ResponseFormat {
   decode(raw: Buffer): Promise<unknown>
   /** Throws what a code of the answer says. */
   parse(decoded: unknown): Promise<unknown>
@@ -47,6 +47,8 @@ interface Produced {
 
 export interface Broker {
   readonly connectionPool: { send(call: ProtocolCall): Promise<unknown> }
+  /** By number of the request. */
+  readonly versions?: Readonly<Record<number, { readonly maxVersion: number }>>
   initProducerId(of: { transactionalId: string; transactionTimeout: number }): Promise<ProducerId>
   addPartitionsToTxn(
     of: OfTransaction & { topics: readonly { topic: string; partitions: readonly number[] }[] },
@@ -75,6 +77,13 @@ export interface Cluster {
   /** Node → those of the partitions that it leads; one that nobody knows is left out. */
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>
   findTopicPartitionMetadata(topic: string): readonly { readonly partitionId: number }[]
+  findControllerBroker(): Promise<Broker>
+  metadata(of: { topics: readonly string[] }): Promise<{
+    readonly topicMetadata: readonly {
+      readonly topic: string
+      readonly partitionMetadata: readonly unknown[]
+    }[]
+  }>
   findBroker(of: { nodeId: string | number }): Promise<Broker>
   findGroupCoordinatorMetadata(of: {
     groupId: string

@@ -77,11 +77,21 @@ export function kafkaError(error: unknown, what: string): Error {
 function kindOf({ name = '', message }: Told, type: string): [ErrorKind, string | null] {
   if (NOT_ALLOWED.includes(type)) return ['auth', HINT_ACLS]
   if (TOO_LARGE.includes(type)) return ['config', HINT_LARGE]
-  if (SETTINGS.includes(type)) return ['config', 'Change log.topic in hub.yaml.']
+  if (SETTINGS.includes(type))
+    return [
+      'config',
+      'Change log.topic in hub.yaml; of a sink `topic`, `topic_config` and `replication_factor`.',
+    ]
   if (/SASL/.test(name) || /SASL|Authentication/i.test(message))
-    return ['auth', 'See log.sasl in hub.yaml: mechanism, username and password.']
+    return [
+      'auth',
+      'See log.sasl in hub.yaml, or `sasl` of the source or sink: mechanism, username and password.',
+    ]
   if (type === '' && TLS.test(message))
-    return ['auth', 'See log.tls in hub.yaml: ca, cert and key, and the port of the listener.']
+    return [
+      'auth',
+      'See log.tls in hub.yaml, or `tls` of the source or sink: ca, cert and key, and the port of the listener.',
+    ]
   if (type === 'NOT_ENOUGH_REPLICAS' || type === 'NOT_ENOUGH_REPLICAS_AFTER_APPEND')
     return ['unavailable', 'Fewer replicas are in step than min.insync.replicas asks for: a broker is away.']
   if (type === 'CONCURRENT_TRANSACTIONS')

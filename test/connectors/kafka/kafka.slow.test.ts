@@ -153,6 +153,28 @@ describe.skipIf(missing !== null)(missing ?? 'kafka', () => {
     await writer[Symbol.asyncDispose]()
   })
 
+  it('a topic of positions that would be cut is refused, for a task would begin anew; its hint mends it', async () => {
+    const admin = clientOf(brokers).admin()
+    await admin.connect()
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic: 'p-cut', numPartitions: 1 }] })
+    const cut = { brokers, topic: 'cut', position_topic: 'p-cut' }
+    const refused = {
+      kind: 'config',
+      message: expect.stringContaining('cleanup.policy is delete'),
+      hint: expect.stringContaining('--topic p-cut --add-config cleanup.policy=compact'),
+    }
+    expect(await said(kafka.check(kafka.config.parse(cut), testContext()))).toMatchObject(refused)
+    expect(await said(openSink(cut, testContext()))).toMatchObject(refused)
+    await admin.alterConfigs({
+      validateOnly: false,
+      resources: [{ type: 2, name: 'p-cut', configEntries: [{ name: 'cleanup.policy', value: 'compact' }] }],
+    })
+    await admin.disconnect()
+    for (let failure = await said(kafka.check(kafka.config.parse(cut), testContext())); failure; )
+      failure = await said(kafka.check(kafka.config.parse(cut), testContext()))
+    await write({ topic: 'cut', position_topic: 'p-cut' }, [recordOf({ version: 1 })])
+  })
+
   it('no broker, and a registry that is missing, are told', async () => {
     const nowhere = kafka.config.parse({ brokers: ['127.0.0.1:1'] })
     expect(await said(kafka.check(nowhere, testContext()))).toMatchObject({ kind: 'unavailable' })
@@ -260,6 +282,102 @@ describe.skipIf(missing !== null)(missing ?? 'kafka', () => {
         kind: 'config',
         message: expect.stringContaining('has no topic nowhere'),
       })
+    })
+
+    it('a value that is no object deletes nothing: the source halts at its place, behind what came before', async () => {
+      await make('broken')
+      await produce('broken', [
+        { key: 'a', value: '{"n":1}' },
+        { key: 'a', value: '{"n":2' },
+      ])
+      const reader = await kafkaTopics.open(source({ topics: ['broken'] }), null, testContext())
+      const seen: (string | null)[] = []
+      const error = await (async () => {
+        for await (const { records } of reader) seen.push(...records.map(one => one.after))
+      })().catch(one => one as ConnectorError)
+      await reader[Symbol.asyncDispose]()
+      expect(seen).toEqual(['{"key":"a","n":1}'])
+      expect(error).toMatchObject({
+        kind: 'config',
+        message: 'broken/0 offset 1: the value is no JSON object',
+        hint: expect.stringContaining('format: text'),
+      })
+    })
+
+    it('records that went before any was read are lost, and told (V5)', async () => {
+      await make('aged')
+      const empty = await readAll({ topics: ['aged'] }, 0)
+      expect(empty.offset).toMatchObject({ next: { 'aged/0': 0 } })
+      await produce(
+        'aged',
+        Array.from({ length: 10 }, (_, i) => ({ key: 'k', value: `{"n":${i}}` })),
+      )
+      const admin = clientOf(brokers).admin()
+      await admin.connect()
+      await admin.fetchTopicOffsets('aged')
+      await admin.deleteTopicRecords({ topic: 'aged', partitions: [{ partition: 0, offset: '8' }] })
+      await admin.disconnect()
+      expect(
+        await said(kafkaTopics.open(source({ topics: ['aged'] }), empty.offset, testContext())),
+      ).toMatchObject({ kind: 'offset_lost', message: 'aged/0 begins at 8, and was read up to 0' })
+      expect((await readAll({ topics: ['aged'] }, 2)).records, 'anew, from what there is').toHaveLength(2)
+    })
+
+    it('a topic that was made anew is not the one that was read, however long it is, at the start and while it runs (V5)', async () => {
+      const rows = (count: number) =>
+        Array.from({ length: count }, (_, i) => ({ key: 'k', value: `{"n":${i}}` }))
+      await make('again')
+      await produce('again', rows(5))
+      const { offset } = await readAll({ topics: ['again'] }, 5)
+      const reader = await kafkaTopics.open(source({ topics: ['again'] }), offset, testContext())
+      const running = said(
+        (async () => {
+          for await (const _ of reader);
+        })(),
+      )
+      const admin = clientOf(brokers).admin()
+      await admin.connect()
+      await admin.deleteTopics({ topics: ['again'] })
+      for (let known = ['again']; known.includes('again'); known = await admin.listTopics())
+        await new Promise(resolve => setTimeout(resolve, 50))
+      await admin.disconnect()
+      await make('again')
+      await produce('again', rows(9))
+      const message = expect.stringContaining('again is another than the one that was read')
+      expect(
+        await said(kafkaTopics.open(source({ topics: ['again'] }), offset, testContext())),
+      ).toMatchObject({
+        kind: 'offset_lost',
+        message,
+      })
+      // It may also have met the gap between the two; then it opens anew, and is told as above.
+      const met = await running
+      if (met?.kind !== 'unavailable') expect(met).toMatchObject({ kind: 'offset_lost', message })
+      await reader[Symbol.asyncDispose]()
+    })
+
+    it('partitions that a topic gets while it is read are read, too', async () => {
+      await make('growing')
+      await produce('growing', [{ key: 'a', value: '{"n":0}' }])
+      const reader = await kafkaTopics.open(source({ topics: ['growing'] }), null, testContext())
+      let offset: Offset = null
+      const reading = said(
+        (async () => {
+          for await (const batch of reader) offset = batch.offset
+        })(),
+      )
+      const admin = clientOf(brokers).admin()
+      await admin.connect()
+      await admin.createPartitions({ topicPartitions: [{ topic: 'growing', count: 3 }] })
+      await admin.disconnect()
+      expect(await reading).toMatchObject({
+        kind: 'unavailable',
+        message: expect.stringContaining('growing has 3 partitions now'),
+      })
+      await reader[Symbol.asyncDispose]()
+      await produce('growing', [{ key: 'b', value: '{"n":1}', partition: 2 }])
+      const rest = await readAll({ topics: ['growing'] }, 1, offset)
+      expect(rest.records.map(one => one.after)).toEqual(['{"key":"b","n":1}'])
     })
 
     it('as text, into a sink that hands key and value on: the other topic holds the same', async () => {

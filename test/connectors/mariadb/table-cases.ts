@@ -1,5 +1,6 @@
 /** The MariaDB sink: tables that are made, taken as they are, refused, and that follow the shape of the rows. */
 import { expect, it } from 'vitest'
+import type { ConnectorError } from '../../../core/errors.ts'
 import type { LogRecord, Table } from '../../../core/record.ts'
 import { batchOf, KIT_TABLE, recordOf, WIDER_TABLE } from '../../conform/kit-table.ts'
 import { refusalOf } from '../../conform/refusal.ts'
@@ -108,5 +109,85 @@ export function tableCases({ server, open, plan }: Kept): void {
       ),
     )
     expect((await server().sql("SELECT id FROM kit WHERE more = 'x'")).length).toBe(4)
+  })
+
+  it('a key to which trailing spaces are nothing, or that is generated, is refused', async () => {
+    const table: Table = { ...KIT_TABLE, key: ['name'] }
+    for (const type of ['varchar(50) COLLATE utf8mb4_bin', 'char(50) COLLATE utf8mb4_nopad_bin']) {
+      await server().sql(
+        `DROP TABLE IF EXISTS kit; CREATE TABLE kit (id bigint, name ${type} PRIMARY KEY, price text, ${OURS})`,
+      )
+      const refused = (await plan({}, table).catch(error => error)) as ConnectorError
+      expect(refused).toMatchObject({
+        kind: 'config',
+        message: expect.stringContaining('two keys of the source may be one'),
+      })
+      await server().sql(refused.hint!)
+      await plan({}, table)
+    }
+    await server().sql(
+      `CREATE OR REPLACE TABLE kit (id bigint, price bigint, name bigint AS (price) STORED, UNIQUE (id, name), ${OURS})`,
+    )
+    const two: Table = { ...withColumns(['name', 'int8'], ['price', 'int8']), key: ['id', 'name'] }
+    await expect(plan({}, two)).rejects.toThrow('name is of the key, and generated')
+  })
+
+  it('names that the server cannot have, or that differ by case, are refused; columns are found whatever their case', async () => {
+    const refusal = (table: Table) => plan({}, table).catch(error => (error as ConnectorError).message)
+    for (const [name, why] of [
+      ['c'.repeat(65), 'has 65 characters'],
+      ['', 'is empty'],
+      ['end ', 'ends with a space'],
+      ['😀', 'four bytes'],
+      ['ID', 'would be one, whatever their case'],
+    ] as const)
+      expect(await refusal(withColumns([name, 'text']))).toContain(why)
+    for (const name of ['t'.repeat(65), '😀'])
+      expect(await refusal({ ...KIT_TABLE, name })).toContain(`the table "${name}"`)
+    const many = Array.from({ length: 1_015 }, (_, i) => [`c${i}`, 'int4'] as [string, string])
+    expect(await refusal(withColumns(...many))).toContain('at most 1017')
+    await server().sql(`CREATE TABLE kit (ID bigint PRIMARY KEY, NAME text, Price text, ${OURS})`)
+    const writer = await open()
+    await write(writer, recordOf({ id: 1, version: 1 }), recordOf({ id: 2, version: 2 }))
+    await write(writer, recordOf({ id: 1, name: 'b', version: 3 }), recordOf({ op: 'd', id: 2, version: 4 }))
+    expect(await server().sql('SELECT NAME FROM kit')).toEqual([{ NAME: 'b' }])
+  })
+
+  it('what a person added to a table of ours is kept: generated, with a default, never null', async () => {
+    await write(await open(), recordOf({ id: 1, version: 1 }))
+    await server().sql(
+      "ALTER TABLE kit ADD COLUMN high varchar(50) AS (upper(name)) STORED, ADD COLUMN seen int NOT NULL DEFAULT 7, ADD COLUMN notes varchar(9) DEFAULT 'mine'",
+    )
+    await write(await open({}, { epoch: 2 }), recordOf({ id: 1, name: 'b', version: 2 }))
+    expect(await server().sql('SELECT name, high, seen, notes FROM kit')).toEqual([
+      { name: 'b', high: 'B', seen: 7, notes: 'mine' },
+    ])
+  })
+
+  it('a row that a trigger, a partition or the size of a page refuses is a dead letter, and the others are written', async () => {
+    await server().sql(
+      `CREATE TABLE kit (id bigint PRIMARY KEY, name text, price text, ${OURS}) PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (10));
+       CREATE TRIGGER refuse BEFORE INSERT ON kit FOR EACH ROW IF NEW.name = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no bad names'; END IF`,
+    )
+    const writer = await open()
+    const records = [
+      recordOf({ id: 1, version: 1 }),
+      recordOf({ id: 2, name: 'bad', version: 2 }),
+      recordOf({ id: 30, version: 3 }),
+    ]
+    const rejected = await writer.write(batchOf(records))
+    expect(rejected.map(one => one.record)).toEqual(records.slice(1))
+    expect(await writer.write(batchOf([records[0]!], 4))).toEqual([])
+    const names = Array.from({ length: 240 }, (_, i) => `c${i}`)
+    const wide = withColumns(...names.map(name => [name, 'text'] as [string, string]))
+    const of = (id: number, version: number, length: number) =>
+      shaped(
+        { ...wide, name: 'wide' },
+        { id, ...Object.fromEntries(names.map(name => [name, 'x'.repeat(length)])) },
+        recordOf({ id, version }),
+      )
+    const [fits, tooWide] = [of(1, 5, 10), of(2, 6, 40)]
+    expect((await writer.write(batchOf([fits, tooWide]))).map(one => one.record)).toEqual([tooWide])
+    expect(await writer.write(batchOf([fits], 7))).toEqual([])
   })
 }

@@ -52,6 +52,17 @@ export function faultCases({ server, open, rows }: Kept): void {
     await server().sql('DROP OWNED BY writer; DROP ROLE writer')
   })
 
+  it('a server that became read only is waited for', async () => {
+    await server().sql(
+      "CREATE SCHEMA kept; DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN SUPERUSER PASSWORD 'r'; ALTER ROLE reader SET default_transaction_read_only = on",
+    )
+    const error = await openOn(server().urlOf({ user: 'reader', password: 'r' })).catch(
+      one => one as ConnectorError,
+    )
+    expect(error).toMatchObject({ kind: 'unavailable', hint: expect.stringContaining('name the primary') })
+    await server().sql('DROP ROLE reader')
+  })
+
   it('a table dropped or altered under it: unavailable, and whoever opens anew goes on', async () => {
     const writer = await open()
     await write(writer, recordOf({ id: 1, version: 1 }))

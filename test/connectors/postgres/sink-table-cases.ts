@@ -1,6 +1,8 @@
 /** The PostgreSQL sink: tables that are made, taken as they are, refused, and that follow the shape of the rows. */
 import { expect, it } from 'vitest'
 import { postgresSink } from '../../../connectors/postgres/sink.ts'
+import type { ConnectorError } from '../../../core/errors.ts'
+import type { LogRecord, Table } from '../../../core/record.ts'
 import { batchOf, KIT_TABLE, recordOf, WIDER_TABLE } from '../../conform/kit-table.ts'
 import { refusalOf } from '../../conform/refusal.ts'
 import { shaped, withColumns } from '../sql/shapes.ts'
@@ -182,6 +184,113 @@ export function tableCases({ server, open, rows, typesOf, plan }: Kept): void {
       if (one.status === 'rejected') expect(one.reason).toMatchObject({ kind: 'unavailable' })
     expect((await typesOf()).more).toBe('text')
     expect((await rows()).size).toBe(4)
+  })
+
+  it('names that the server would cut, or cannot have, are refused: two tables never become one', async () => {
+    const writer = await open()
+    const long = 'n'.repeat(63)
+    const named = (name: string, version: number): LogRecord => ({
+      ...recordOf({ version }),
+      table: { ...KIT_TABLE, name },
+      topic: `kit.test.${name}`,
+    })
+    await write(writer, named(long, 1))
+    await expect(writer.write(batchOf([named(`${long}A`, 2)]))).rejects.toMatchObject({
+      kind: 'config',
+      message: expect.stringContaining('has 64 bytes, and PostgreSQL cuts names to 63'),
+    })
+    await expect(plan({ table: '${table}' }, { ...KIT_TABLE, name: `${long}B` })).rejects.toThrow('64 bytes')
+    const columns: [string, string][] = [
+      ['é'.repeat(32), 'has 64 bytes'],
+      ['', 'is empty'],
+      ['a\0b', 'holds NUL'],
+      ['ctid', 'is one of the system'],
+    ]
+    for (const [name, why] of columns) {
+      const table = withColumns([name, 'text'])
+      const error = await writer
+        .write(batchOf([shaped(table, '{"id":1}', recordOf({ version: 3 }))]))
+        .catch(one => one as ConnectorError)
+      expect(error).toMatchObject({ kind: 'config', message: expect.stringContaining(why) })
+    }
+    const many = withColumns(
+      ...Array.from({ length: 1_598 }, (_, i) => [`c${i}`, 'int4'] as [string, string]),
+    )
+    await expect(plan({}, many)).rejects.toThrow('at most 1600')
+  })
+
+  it('what a person added to a table of ours is kept: generated, with a default, never null', async () => {
+    const writer = await open()
+    await write(writer, recordOf({ id: 1, version: 1 }))
+    await server().sql(`ALTER TABLE kept.kit ADD COLUMN upper text GENERATED ALWAYS AS (upper(name)) STORED,
+      ADD COLUMN seen int NOT NULL DEFAULT 7, ADD COLUMN notes text DEFAULT 'mine', ADD COLUMN number int8 GENERATED ALWAYS AS IDENTITY`)
+    const next = await open({}, { epoch: 2 })
+    await write(next, recordOf({ id: 1, name: 'b', version: 2 }), recordOf({ id: 2, name: 'c', version: 3 }))
+    expect(await server().sql('SELECT name, upper, seen, notes, number FROM kept.kit ORDER BY id')).toEqual([
+      { name: 'b', upper: 'B', seen: 7, notes: 'mine', number: '1' },
+      { name: 'c', upper: 'C', seen: 7, notes: 'mine', number: expect.any(String) },
+    ])
+  })
+
+  it('a view on a column that has to change is told, with the statement to run', async () => {
+    await write(await open(), recordOf({ id: 1, version: 1 }))
+    await server().sql('CREATE VIEW kept.seen AS SELECT price FROM kept.kit')
+    const writer = await open({}, { epoch: 2 })
+    const text = withColumns(['name', 'text'], ['price', 'text'])
+    const record = shaped(text, '{"id":1,"name":"a","price":"much"}', recordOf({ id: 1, version: 2 }))
+    await expect(writer.write(batchOf([record]))).rejects.toMatchObject({
+      kind: 'config',
+      message: expect.stringContaining('used by a view'),
+      hint: expect.stringContaining('ALTER TABLE "kept"."kit" ALTER COLUMN "price" TYPE text'),
+    })
+    await server().sql('DROP VIEW kept.seen')
+    await write(writer, record)
+  })
+
+  it('a trigger that refuses a row makes it a dead letter, and the others are written', async () => {
+    const writer = await open()
+    await write(writer, recordOf({ id: 1, version: 1 }))
+    await server().sql(`CREATE FUNCTION kept.refuse() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN IF NEW.name = 'bad' THEN RAISE EXCEPTION 'no bad names'; END IF; RETURN NEW; END $$;
+      CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON kept.kit FOR EACH ROW EXECUTE FUNCTION kept.refuse()`)
+    const [good, bad] = [recordOf({ id: 2, version: 2 }), recordOf({ id: 3, name: 'bad', version: 3 })]
+    const rejected = await writer.write(batchOf([good, bad]))
+    expect(rejected.map(one => one.record)).toEqual([bad])
+    expect(rejected[0]!.error).toMatchObject({ message: expect.stringContaining('no bad names') })
+    expect(await writer.write(batchOf([good], 4))).toEqual([])
+    expect([...(await rows()).keys()]).toEqual(['1', '2'])
+  })
+
+  it('a key that is generated, or of a type to which two keys are one, is refused', async () => {
+    const ours = 'millrace_version int8, millrace_origin text'
+    const two: Table = { ...withColumns(['b', 'int8'], ['c', 'int8']), key: ['id', 'b'] }
+    await server().sql(`CREATE SCHEMA kept; CREATE EXTENSION IF NOT EXISTS citext;
+      CREATE TABLE kept.kit (id int8, c int8, b int8 GENERATED ALWAYS AS (c) STORED, PRIMARY KEY (id, b), ${ours})`)
+    const refused = await plan({}, two).catch(error => error as ConnectorError)
+    expect(refused).toMatchObject({ kind: 'config', message: expect.stringContaining('and generated') })
+    await server().sql((refused as ConnectorError).hint!)
+    await plan({}, two)
+    const text: Table = { ...KIT_TABLE, key: ['name'] }
+    await server().sql(
+      `DROP TABLE kept.kit; CREATE TABLE kept.kit (id int8, name char(9) PRIMARY KEY, price numeric, ${ours})`,
+    )
+    const padded = await plan({}, text).catch(error => error as ConnectorError)
+    expect((padded as ConnectorError).message).toContain('of the type character')
+    await server().sql((padded as ConnectorError).hint!)
+    await plan({}, text)
+    await server().sql(
+      `DROP TABLE kept.kit; CREATE TABLE kept.kit (id int8, name public.citext PRIMARY KEY, price numeric, ${ours})`,
+    )
+    const of = (name: string, version: number): LogRecord => ({
+      ...recordOf({ name, version }),
+      table: text,
+      key: JSON.stringify({ name }),
+    })
+    const writer = await open()
+    await expect(writer.write(batchOf([of('a', 1), of('A', 2)]))).rejects.toMatchObject({
+      kind: 'config',
+      hint: expect.stringContaining('Two keys of the source are one'),
+    })
   })
 
   it('plan says what is made and what changes; a table without a key or with our names is refused', async () => {

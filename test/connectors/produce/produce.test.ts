@@ -160,6 +160,31 @@ const LEAST =
 const least = { id: 1, total: 1.5, day: '2026-01-31', at: '2026-01-31T10:00:00Z' }
 const FULL = `{"id":9007199254740993,"paid":true,"count":-3,"weight":0.5,"total":"-0.05","day":"1969-12-31","time":"23:59:59.000001","at":"1969-12-31T23:59:59.999999Z","local":"2026-01-31T10:00:00.25","uuid":"6f1c3a52-8a1e-4d7c-9d0e-0d4c3f5b2a10","bytes":"AAE=","state":"SENT","hash":"AQI=","lines":[{"sku":"a","left":{"sku":"b","left":null}}],"tags":{"n":5,"t":"x","z":null},"other":{"sku":"c","left":null}}`
 
+describe('produce: records with their keys', () => {
+  const records = (key: readonly string[], ...list: unknown[]) => {
+    const [topic] = produce.topics!(configOf({ key: [...key], columns: { id: 'int8' } }))
+    return recordsOf(topic!, JSON.stringify({ records: list }), 'application/json').map(({ op, key }) => [
+      op,
+      key,
+    ])
+  }
+
+  it('a key beside a value is the one in the value, or the record is refused', () => {
+    const value = { id: 4, n: 1 }
+    const rows = [{ value }, { key: { id: '4' }, value }, { key: 4, value }, { key: null, value }]
+    expect(records(['id'], ...rows)).toEqual(rows.map(() => ['u', '{"id":4}']))
+    expect(() => records(['id'], { key: { id: 3 }, value })).toThrow(
+      'has id 3 in its key, and 4 in its value',
+    )
+    expect(() => records(['id'], { key: { no: 4 }, value })).toThrow(
+      'has no 4 in its key, and none in its value',
+    )
+    expect(records([], { key: 'of another', value }), 'of rows without a key it tells nothing').toEqual([
+      ['c', '{}'],
+    ])
+  })
+})
+
 describe('produce: Avro', () => {
   const topic = () => topicOf('order.avsc', JSON.stringify(ORDER), { format: 'avro' })
 

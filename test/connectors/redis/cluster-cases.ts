@@ -3,14 +3,14 @@ import { expect, it } from 'vitest'
 import { redis } from '../../../connectors/redis/sink.ts'
 import { testContext } from '../../conform/context.ts'
 import { batchOf, recordOf } from '../../conform/kit-table.ts'
-import type { RedisNode } from '../../servers/redis.ts'
+import { type RedisNode, startRedis } from '../../servers/redis.ts'
 import { openSink } from './reading.ts'
 
 export interface Cluster {
   /** Its masters. */
   readonly nodes: readonly RedisNode[]
   /** Options that lead to it. */
-  readonly options: object
+  readonly options: { readonly cluster: readonly string[] }
   /** The same, with keys of one slot. */
   readonly tagged: object
 }
@@ -24,6 +24,31 @@ export function clusterCases({ nodes, options, tagged }: Cluster): void {
     expect(redis.config.safeParse({ ...options, structure: 'set' }).error?.issues[0]?.message).toContain(
       '{shop}',
     )
+  })
+
+  it('a node of it that is named alone, and a server that is named as one, are told', async () => {
+    const check = (over: object) => redis.check(redis.config.parse({ ...over }), testContext())
+    const [address] = options.cluster
+    await expect(check({ url: `redis://${address}` })).rejects.toMatchObject({
+      kind: 'config',
+      hint: expect.stringContaining(`cluster: ["${address}"]`),
+    })
+    await using alone = await startRedis()
+    await expect(check({ ...options, cluster: [new URL(alone.url).host] })).rejects.toMatchObject({
+      kind: 'config',
+      hint: expect.stringContaining('leave out `cluster`'),
+    })
+  })
+
+  it('older never replaces newer whose time is over', async () => {
+    const writer = await openSink({ ...options, key: 'past:${id}', expire_at: 'name' }, testContext())
+    const of = (name: string | null, price: string, version: number) =>
+      recordOf({ id: 1, version, row: JSON.stringify({ id: 1, name, price }) })
+    for (const record of [of(null, '1', 1), of('2001-01-01', '2', 2), of(null, '1', 1)])
+      expect(await writer.write(batchOf([record]))).toEqual([])
+    const left = await Promise.all(nodes.map(node => node.command('KEYS', 'past:*')))
+    expect(left.flat()).toEqual([])
+    await writer[Symbol.asyncDispose]()
   })
 
   it('spreads rows over all nodes, each with its version beside it; a sweep finds all', async () => {

@@ -10,6 +10,16 @@ import { startRedis, startSentinel } from '../../servers/redis.ts'
 import { openSink } from './reading.ts'
 
 export function faultCases(): void {
+  it('one that gives up any key when it is full is told of: the position is among them', async () => {
+    const said: string[] = []
+    const log = { ...testContext().log, warn: (_: unknown, message: string) => void said.push(message) }
+    for (const policy of ['volatile-lru', 'allkeys-lru']) {
+      await using one = await startRedis({ settings: { maxmemory: '50mb', 'maxmemory-policy': policy } })
+      await using _writer = await openSink({ url: one.url }, testContext({ log }))
+    }
+    expect(said).toEqual([expect.stringContaining('maxmemory-policy allkeys-lru')])
+  })
+
   it('full: throttled, with what to do; nothing of the batch is written, and it goes on', async () => {
     await using full = await startRedis({
       settings: { maxmemory: '3mb', 'maxmemory-policy': 'noeviction' },

@@ -132,18 +132,22 @@ describe.skipIf(missing !== null)(missing ?? 'redis streams', () => {
       })
     })
 
-    it('acknowledges what is durable; whoever comes back begins behind his offset, and the group shows it', async () => {
+    it('its group shows what is durable, and hands nothing out; whoever comes back begins behind his offset', async () => {
       for (let i = 0; i < 20; i++) await add('orders', 'n', String(i))
       const first = await open(null)
       const seven = await take(first.batches, 7)
       await first.reader.commit!(seven.offset)
       const fourteen = await take(first.batches, 7)
-      expect(await group()).toMatchObject({ name: 'millrace:shop', pending: 7 })
+      const shown = (await server.command('XRANGE', 'orders', '-', '+', 'COUNT', '7')) as [string][]
+      expect(await group()).toMatchObject({
+        ...{ name: 'millrace:shop', pending: 0, lag: 13 },
+        'last-delivered-id': shown.at(-1)![0],
+      })
       stop.abort()
       stop = new AbortController()
-      // The log holds fourteen; the acknowledgement of the last seven never came.
+      // The log holds fourteen; the group was never told of the last seven.
       const second = await open(fourteen.offset)
-      expect((await group()).pending).toBe(0)
+      expect(await group()).toMatchObject({ pending: 0, lag: 6 })
       const rest = await take(second.batches, 6)
       expect(rest.records.map(one => JSON.parse(one.after!).n)).toEqual(['14', '15', '16', '17', '18', '19'])
       await second.reader.commit!(rest.offset)
@@ -157,6 +161,30 @@ describe.skipIf(missing !== null)(missing ?? 'redis streams', () => {
         'consumer group millrace:shop of orders',
       ])
       expect(await redisStreams.drop!(options(), testContext({ pipeline: 'shop' }))).toEqual([])
+    })
+
+    it('an owner that is none any more takes nothing from the next one', async () => {
+      await add('orders', 'n', '0')
+      const old = await open(null)
+      const first = await take(old.batches, 1)
+      const young = await open(first.offset)
+      const late = old.batches.next() // it does not know yet
+      await new Promise(resolve => setTimeout(resolve, 100)) // and waits at the server before the next one does
+      for (let i = 1; i < 3; i++) await add('orders', 'n', String(i))
+      await late
+      const rest = await take(young.batches, 2)
+      expect(rest.records.map(one => JSON.parse(one.after!).n)).toEqual(['1', '2'])
+    })
+
+    it('a stream that goes away while it is read is told', async () => {
+      await add('orders', 'n', '0')
+      const running = await open(null)
+      await take(running.batches, 1)
+      await server.command('DEL', 'orders')
+      expect(await lost(take(running.batches, 1))).toMatchObject({
+        kind: 'offset_lost',
+        message: expect.stringContaining('the stream orders is gone'),
+      })
     })
 
     it('waits for a stream that is not there yet', async () => {

@@ -49,6 +49,28 @@ export function structureCases({ server, open, asked }: Kept): void {
     expect([await members('a'), await members('b')]).toEqual([[], ['1']])
   })
 
+  it('set: a member that several rows have, or hand over, goes with the last of them, whatever their partitions', async () => {
+    const options = { structure: 'set', key: 'names', member: '${name}' }
+    const [writer, other] = [await open(options), await open(options, { task: 'test/sink/1' })]
+    const members = async () => [...((await asked('SMEMBERS', 'names')) as string[])].sort()
+    const elsewhere = (name: string | null, version: number) =>
+      name === null
+        ? recordOf({ op: 'd', id: 3, version, partition: 1 })
+        : { ...rowOf(3, name, null, version), partition: 1 }
+    await write(writer, rowOf(1, 'a', null, 1), rowOf(2, 'b', null, 2))
+    await write(writer, rowOf(1, 'b', null, 3), rowOf(2, 'a', null, 4))
+    expect(await members(), 'they changed places').toEqual(['a', 'b'])
+    await write(other, elsewhere('a', 5))
+    await write(writer, recordOf({ op: 'd', id: 2, version: 6 }))
+    expect(await members(), 'row 3 has it still').toEqual(['a', 'b'])
+    await write(other, elsewhere('b', 7))
+    expect(await members()).toEqual(['b'])
+    await write(writer, recordOf({ op: 'sweep', version: 8, below: 8 }))
+    expect(await members()).toEqual(['b'])
+    await write(other, elsewhere(null, 9))
+    expect([await members(), await asked('KEYS', 'millrace:members:*')]).toEqual([[], []])
+  })
+
   it('sorted_set: the score is a column; null is no member; what is no number is a dead letter (P1)', async () => {
     const writer = await open({ structure: 'sorted_set', key: 'by-price', score: 'price' })
     await write(writer, rowOf(1, 'a', '10.50', 1), rowOf(2, 'b', '2', 2), rowOf(3, 'c', null, 3))
@@ -136,8 +158,16 @@ export function structureCases({ server, open, asked }: Kept): void {
     expect(await asked('EXISTS', 'h:3'), 'its time is over').toBe(0)
     await write(hashed, rowOf(1, null, '2', 4))
     expect(await asked('PTTL', 'h:1'), 'written anew, without a time').toBe(-1)
-    const rejected = await hashed.write(batchOf([rowOf(4, 'soon', '1', 5)]))
-    expect(rejected[0]!.error.message).toContain('"soon", which is no time')
+    await write(hashed, rowOf(5, 'infinity', '1', 6), rowOf(6, '-infinity', '1', 7))
+    expect([await asked('PTTL', 'h:5'), await asked('EXISTS', 'h:6')]).toEqual([-1, 0])
+    // Nanoseconds for seconds: Redis would refuse it in the middle of the batch, for ever.
+    for (const text of ['soon', '1700000000000000000']) {
+      const bad = rowOf(4, text, '1', 9)
+      const rejected = await hashed.write(batchOf([rowOf(7, null, '1', 8), bad]))
+      expect(rejected.map(one => one.record)).toEqual([bad])
+      expect(rejected[0]!.error.message).toContain(`"${text}", which is no time`)
+      expect(await asked('EXISTS', 'h:7')).toBe(0)
+    }
   })
 
   it('a delete is remembered for ten minutes, and then forgotten with its version', async () => {

@@ -88,7 +88,15 @@ describe('produce', () => {
     const ends = await folder.run(['produce', 'orders.shop.order', '--file', 'p.yaml'])
     expect(ends.code).toBe(1)
     expect(ends.stderr).toContain('there is orders.shop.orders, orders.shop.events')
-    expect((await folder.run(['produce', TOPIC, '--from', 'nowhere'])).code).toBe(2)
+    for (const [path, why] of [
+      ['nowhere', 'there is no such file'],
+      ['.', 'it is a folder'],
+    ] as const)
+      expect(await folder.run(['produce', TOPIC, '--from', path])).toMatchObject({
+        ...{ code: 2, stdout: '', stderr: `${path}: ${why}\n` },
+      })
+    const marked = await produce(folder, '\ufeff{"id":1}\n{"id":2}', '--file', 'p.yaml')
+    expect(marked, 'a mark of the byte order is none of the row').toMatchObject({ code: 0, stderr: '' })
   }, 120_000)
 
   it('goes through the hub that runs, whose status and page tell of it', async () => {
