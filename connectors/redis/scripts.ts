@@ -105,26 +105,25 @@ local function lasts(table, row, expires)
   elseif some[table] then call('ZREM', forget[table], row) end
 end
 
-local refused, isOver, fresh, emptied = 0, {}, {}, {}
+local refused, isOver, emptied, known, last = 0, {}, {}, {}, {}
 for table, own in pairs(rows) do
-  local known, last, scores = {}, {}, call('ZMSCORE', versions[table], unpack(own))
-  for i, row in ipairs(own) do known[row] = tonumber(scores[i]) end
-  for at, command in ipairs(commands) do
-    if command[2] == table then
-      local row, version = command[4], tonumber(command[3])
-      if known[row] and known[row] >= version then
-        isOver[at] = true
-        refused = refused + 1
-      else
-        if last[row] then isOver[last[row]] = true end
-        known[row], last[row] = version, at
-        if command[1] == 'H' then emptied[#emptied + 1] = row end
-      end
+  local scores = call('ZMSCORE', versions[table], unpack(own))
+  known[table], last[table] = {}, {}
+  for i, row in ipairs(own) do known[table][row] = tonumber(scores[i]) end
+end
+for at, command in ipairs(commands) do
+  local held, latest = known[command[2]], last[command[2]]
+  if held then
+    local row, version = command[4], tonumber(command[3])
+    if held[row] and held[row] >= version then
+      isOver[at] = true
+      refused = refused + 1
+    else
+      if latest[row] then isOver[latest[row]] = true end
+      held[row], latest[row] = version, at
+      if command[1] == 'H' then emptied[#emptied + 1] = row end
     end
   end
-  local set = {}
-  for row, at in pairs(last) do set[#set + 1], set[#set + 2] = commands[at][3], row end
-  fresh[table] = set
 end
 if #emptied > 0 then call('DEL', unpack(emptied)) end
 
@@ -161,7 +160,9 @@ for at, command in ipairs(commands) do
     end
   end
 end
-for table, set in pairs(fresh) do
+for table, latest in pairs(last) do
+  local set = {}
+  for row, at in pairs(latest) do set[#set + 1], set[#set + 2] = commands[at][3], row end
   if #set > 0 then call('ZADD', versions[table], 'GT', unpack(set)) end
 end
 if ARGV[1] ~= '' and ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'position', ARGV[3]) end

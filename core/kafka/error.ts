@@ -16,6 +16,12 @@ const NOT_ALLOWED = [
   'CLUSTER_AUTHORIZATION_FAILED',
   'TRANSACTIONAL_ID_AUTHORIZATION_FAILED',
 ]
+/** While a coordinator comes up, or the topic of groups is made: asked again, it is there. */
+export const NO_COORDINATOR = [
+  'GROUP_LOAD_IN_PROGRESS',
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
+]
 const TOO_LARGE = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']
 const SETTINGS = [
   'INVALID_REPLICATION_FACTOR',

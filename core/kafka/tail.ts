@@ -13,7 +13,7 @@ import kafkajs from 'kafkajs'
 import type { Clock } from '../connector.ts'
 import { ConnectorError } from '../errors.ts'
 import { lostPosition } from '../log/log.ts'
-import { kafkaError, typeOf } from './error.ts'
+import { kafkaError, NO_COORDINATOR, typeOf } from './error.ts'
 import type { ClusterSettings } from './settings.ts'
 
 const { AssignerProtocol } = kafkajs
@@ -55,12 +55,6 @@ const QUEUE_BYTES = 4 << 20
 const HEARTBEAT_MS = 3_000
 const SESSION_MS = 30_000
 const STALL_MS = 45_000
-/** The first group of a cluster waits until the topic of groups is made; on a slow machine for longer than the client has patience. */
-const NO_COORDINATOR = [
-  'GROUP_LOAD_IN_PROGRESS',
-  'GROUP_COORDINATOR_NOT_AVAILABLE',
-  'NOT_COORDINATOR_FOR_GROUP',
-]
 
 interface State {
   readonly options: TailOptions
@@ -95,7 +89,8 @@ export async function openTail(options: TailOptions): Promise<Tail> {
     maxBytes: wanted.fetchMaxBytes,
     maxBytesPerPartition: wanted.maxPartitionFetchBytes,
     retry: {
-      // Whoever holds the tail makes another; two who mend are one too many.
+      // Whoever holds the tail makes another; two who mend are one too many. But the first group of a cluster waits until the topic
+      // of groups is made, on a slow machine for longer than the client has patience.
       restartOnFailure: async error => !state.hasJoined && NO_COORDINATOR.includes(typeOf(error)),
       retries: 4,
       initialRetryTime: 100,

@@ -21,7 +21,7 @@ import {
   type ProducerId,
   produce,
 } from './cluster.ts'
-import { kafkaError, typeOf } from './error.ts'
+import { kafkaError, NO_COORDINATOR, typeOf } from './error.ts'
 import { produceBody, type RecordBatch, sealed } from './record-batch.ts'
 import type { ClusterSettings } from './settings.ts'
 
@@ -94,9 +94,7 @@ const NOT_YET = [
   'CONCURRENT_TRANSACTIONS',
   'COORDINATOR_LOAD_IN_PROGRESS',
   'COORDINATOR_NOT_AVAILABLE',
-  'GROUP_LOAD_IN_PROGRESS',
-  'GROUP_COORDINATOR_NOT_AVAILABLE',
-  'NOT_COORDINATOR_FOR_GROUP',
+  ...NO_COORDINATOR,
 ]
 const FENCE_MS = 5_000
 const FENCE_PAUSE_MS = 20
@@ -164,23 +162,33 @@ async function end(state: State, { places, groups }: Taking, transactionResult: 
   await broker.endTxn({ ...state.id, transactionalId: state.transactionalId, transactionResult })
 }
 
-const ATTEMPTS = 500
-const PAUSE_MS = 2
+/** What a broker refuses for a moment only, and how long it is asked again. */
+interface Passing {
+  readonly types: readonly string[]
+  readonly attempts: number
+  pauseMs(attempt: number): number
+}
 
-/** The markers of the transaction before may be on their way; or the coordinator has not heard yet of a topic that was just made. */
-const NOT_BEGUN_YET = ['CONCURRENT_TRANSACTIONS', 'UNKNOWN_TOPIC_OR_PARTITION']
-
-/** The first thing that a transaction asks for: when it is refused, nothing was taken yet. */
-async function begin(state: State, ask: (broker: Broker) => Promise<unknown>): Promise<void> {
+async function askAgain<T>({ clock }: State, passing: Passing, ask: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++)
     try {
-      await ask(await coordinatorBroker(state))
-      return
+      return await ask()
     } catch (error) {
-      if (!NOT_BEGUN_YET.includes(typeOf(error)) || attempt === ATTEMPTS) throw error
-      await state.clock.sleep(PAUSE_MS)
+      if (!passing.types.includes(typeOf(error)) || attempt === passing.attempts) throw error
+      await clock.sleep(passing.pauseMs(attempt))
     }
 }
+
+/** The markers of the transaction before may be on their way; or the coordinator has not heard yet of a topic that was just made. */
+const NOT_BEGUN_YET: Passing = {
+  types: ['CONCURRENT_TRANSACTIONS', 'UNKNOWN_TOPIC_OR_PARTITION'],
+  attempts: 500,
+  pauseMs: () => 2,
+}
+
+/** The first thing that a transaction asks for: when it is refused, nothing was taken yet. */
+const begin = (state: State, ask: (broker: Broker) => Promise<unknown>): Promise<unknown> =>
+  askAgain(state, NOT_BEGUN_YET, async () => ask(await coordinatorBroker(state)))
 
 async function send(
   state: State,
@@ -210,31 +218,23 @@ async function sendTo(state: State, nodeId: string, batches: readonly RecordBatc
   const broker = await state.cluster.findBroker({ nodeId })
   const rounds = roundsOf(batches)
   const isNew = rounds[0]!.some(({ topic, partition }) => !state.sequences.has(`${topic}/${partition}`))
-  const sealedRounds = rounds.map(round => ({ round, body: bodyOf(state, round) }))
-  const placedBy = async ({ round, body }: (typeof sealedRounds)[number], ask: typeof produce) =>
-    (await ask(broker, body)).map(placed => ({ ...placed, count: countAt(round, placed) }))
+  const requests = rounds.map(round => ({ round, body: bodyOf(state, round) }))
+  const ask = async ({ round, body }: (typeof requests)[number]) =>
+    (await produce(broker, body)).map(placed => ({ ...placed, count: countAt(round, placed) }))
   // The first batches of a partition go alone: were they refused and those behind them taken, sending them again would turn the order.
-  const ahead = isNew ? await placedBy(sealedRounds[0]!, producerOfNew(state)) : []
-  const behind = isNew ? sealedRounds.slice(1) : sealedRounds
-  return [...ahead, ...allOf(await Promise.allSettled(behind.map(one => placedBy(one, produce))))]
+  const ahead = isNew ? await askAgain(state, NOT_LED_YET, () => ask(requests[0]!)) : []
+  const behind = isNew ? requests.slice(1) : requests
+  return [...ahead, ...allOf(await Promise.allSettled(behind.map(ask)))]
 }
 
-/** Right after a topic was made, the broker that is to lead a partition may not have heard of it. */
-const NOT_LED_YET = ['NOT_LEADER_FOR_PARTITION', 'UNKNOWN_TOPIC_OR_PARTITION']
-const LED_ATTEMPTS = 10
-const LED_PAUSE_MS = 50
-
-/** Of a request that is sent again, what was taken the first time is not taken twice: the sequence numbers are the same (KIP-98). */
-function producerOfNew({ clock }: State): typeof produce {
-  return async (broker, body) => {
-    for (let attempt = 1; ; attempt++)
-      try {
-        return await produce(broker, body)
-      } catch (error) {
-        if (!NOT_LED_YET.includes(typeOf(error)) || attempt === LED_ATTEMPTS) throw error
-        await clock.sleep(attempt * LED_PAUSE_MS)
-      }
-  }
+/**
+ * Right after a topic was made, the broker that is to lead a partition may not have heard of it. Of a request that is sent again, what
+ * was taken the first time is not taken twice: the sequence numbers are the same (KIP-98).
+ */
+const NOT_LED_YET: Passing = {
+  types: ['NOT_LEADER_FOR_PARTITION', 'UNKNOWN_TOPIC_OR_PARTITION'],
+  attempts: 10,
+  pauseMs: attempt => attempt * 50,
 }
 
 const countAt = (round: readonly RecordBatch[], { topic, partition }: Omit<Placed, 'count'>): number =>
@@ -285,8 +285,12 @@ function bodyOf({ sequences, id, transactionalId, settings }: State, round: read
   return produceBody(transactionalId, settings.producer.requestTimeoutMs, round)
 }
 
-const OFFSET_TRIES = 5
-const OFFSET_PAUSE_MS = 100
+/** The group's coordinator has only just come up. Saying it again in the same transaction is the same. */
+const NO_GROUP_YET: Passing = {
+  types: [...NOT_YET, 'UNKNOWN_TOPIC_OR_PARTITION'],
+  attempts: 5,
+  pauseMs: attempt => attempt * 100,
+}
 
 async function sendOffsets(
   state: State,
@@ -296,7 +300,7 @@ async function sendOffsets(
   next: ReadonlyMap<string, number>,
   metadata: string,
 ): Promise<void> {
-  const { id, transactionalId, cluster, clock } = state
+  const { id, transactionalId, cluster } = state
   if (!taking.groups.has(groupId)) {
     taking.groups.add(groupId)
     await begin(state, broker => broker.addOffsetsToTxn({ ...id, transactionalId, groupId }))
@@ -305,16 +309,9 @@ async function sendOffsets(
     topic,
     partitions: [{ partition, offset: String(offset), metadata }],
   }))
-  for (let attempt = 1; ; attempt++)
-    try {
-      const nodeId = await coordinatorOf(cluster, groupId, COORDINATOR.group)
-      const broker = await cluster.findBroker({ nodeId })
-      await broker.txnOffsetCommit({ ...id, transactionalId, groupId, topics })
-      return
-    } catch (error) {
-      // The group's coordinator has only just come up. Saying it again in the same transaction is the same.
-      if (![...NOT_YET, 'UNKNOWN_TOPIC_OR_PARTITION'].includes(typeOf(error)) || attempt === OFFSET_TRIES)
-        throw error
-      await clock.sleep(OFFSET_PAUSE_MS * attempt)
-    }
+  await askAgain(state, NO_GROUP_YET, async () => {
+    const nodeId = await coordinatorOf(cluster, groupId, COORDINATOR.group)
+    const broker = await cluster.findBroker({ nodeId })
+    await broker.txnOffsetCommit({ ...id, transactionalId, groupId, topics })
+  })
 }
