@@ -205,11 +205,20 @@ function isAgreed({ agreed, options }: State, offer: Offer): boolean {
 async function adjust(queue: JobQueue<Data>, job: TaskJob, wanted: Offer | undefined): Promise<void> {
   if (wanted && job.data.isWanted && isSame(wanted, job.data.offer)) return
   // Who runs it sees the new data with his next report, ends, and gives it back.
-  await job.updateData(wanted ? dataOf(wanted, job.data) : { ...job.data, isWanted: false })
-  if (wanted)
+  if (wanted) {
+    await job.updateData(dataOf(wanted, job.data))
     await job.promote().catch(() => {}) // it may not be delayed
-  else await queue.remove(job.id!).catch(() => 0) // held: its holder removes it
+    return
+  }
+  try {
+    await job.updateData({ ...job.data, isWanted: false })
+  } catch (error) {
+    if (!isMissing(error)) throw error // Redis was wiped meanwhile
+  }
+  await queue.remove(job.id!).catch(() => 0) // held: its holder removes it
 }
+
+const isMissing = (error: unknown): boolean => (error as Error).message.startsWith('Missing key')
 
 async function withdraw({ queues, hints }: State, pipeline: string, mark: string): Promise<void> {
   await hints.withdraw(pipeline, mark) // first: a hub that looks now must not offer again what goes
@@ -345,6 +354,6 @@ async function released({ queues, held }: State, { offer, lease }: Taken, releas
       await job.moveToDelayed(Date.now() + release.delayMs, token)
     else await job.moveToWait(token)
   } catch (error) {
-    if (!/lock|Missing key/i.test((error as Error).message)) throw error // its lock ran out meanwhile
+    if (!isMissing(error) && !/lock/i.test((error as Error).message)) throw error // its lock ran out meanwhile
   }
 }

@@ -1,6 +1,7 @@
 /** Tasks in a real Redis: the kit of task queues, and what can happen to the server. */
 import { readFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Job } from 'bullmq'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { type BullQueueOptions, openBullQueue } from '../../../core/queue/bullmq.ts'
 import type { Offer, TaskQueue } from '../../../core/queue/queue.ts'
 import { realClock } from '../../../core/worker/clock.ts'
@@ -70,6 +71,27 @@ describe.skipIf(missing !== null)(missing === null ? 'BullMQ' : `BullMQ: ${missi
     await expect(worker.renew(next.lease)).resolves.toBeDefined() // the job is ours again, under the token of the new lease
     stop.abort()
     await offering
+  })
+
+  it('a queue that is wiped while a pipeline is withdrawn holds nothing of it any more, which is all that was asked for', async () => {
+    await server.command('FLUSHALL')
+    await using hub = await openBullQueue(options(server.url))
+    await hub.offer([OFFER, { task: 'p/out/0', kind: 'sink', data: {} }])
+    const update = Job.prototype.updateData
+    const spy = vi.spyOn(Job.prototype, 'updateData').mockImplementationOnce(async function (
+      this: Job,
+      data,
+    ) {
+      await server.command('FLUSHALL')
+      return update.call(this, data)
+    })
+    try {
+      await hub.withdraw('p', 'mark')
+      expect(spy).toHaveBeenCalled()
+    } finally {
+      spy.mockRestore()
+    }
+    expect(await hub.take('w', ['source', 'sink'], AbortSignal.timeout(500))).toBeNull()
   })
 
   it('a server that stands still: nothing is taken, and the lease ends by its own deadline', async () => {
