@@ -15,7 +15,7 @@ import { type RedisServer, startRedis } from '../servers/redis.ts'
 import { type Random, randomOf } from '../sim/random.ts'
 import { checkDead, checkLog, checkSink, type Found, faultsOf, nothingFound } from './check.ts'
 import { prepareLedger, startWorkload } from './ledger.ts'
-import { type Program, pause, printed, start, startAgain, within } from './program.ts'
+import { type Program, pause, printed, start, startAgain, stateOf, within } from './program.ts'
 import { type SoakSink, searchSink, sqliteSink } from './sinks.ts'
 import { type Watch, watchSink } from './watch.ts'
 
@@ -187,12 +187,12 @@ export async function failover(
   return report
 }
 
-/** What each program said last: the folder may be gone with the machine. */
+/** What each program said last, and what one that runs does now: the folder may be gone with the machine. */
 const lastWords = ({ folder, programs }: Setup): string =>
   [...programs]
     .map(([name, { child }]) => {
       const said = readFileSync(join(folder, `${name}.log`), 'utf8').slice(-2_000)
-      return `-- ${name} (${child.exitCode ?? child.signalCode ?? 'runs'}):\n${said}`
+      return `-- ${name} (${child.exitCode ?? child.signalCode ?? stateOf(child.pid!)}):\n${said}`
     })
     .join('\n')
 

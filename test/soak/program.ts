@@ -1,6 +1,6 @@
 /** The program under a soak: a child in a process group of its own, and a database server that is started again after a kill. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { PostgresServer } from '../servers/postgres.ts'
@@ -50,6 +50,21 @@ export function start(folder: string, args: readonly string[], url: string, logN
   child.stderr!.pipe(said)
   const ended = new Promise<number | null>(resolve => child.on('exit', code => resolve(code)))
   return { child, ended, stderr: () => stderr }
+}
+
+/**
+ * Of one that does not end: whether it was stopped (T), computes (R) or waits (S, D), and for what in the kernel; its CPU in ticks.
+ * Source: proc_pid_stat(5), where what is behind the name in parentheses begins with the state.
+ */
+export function stateOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const waits = readFileSync(`/proc/${pid}/wchan`, 'utf8')
+    return `runs: state ${fields[0]}, ${Number(fields[11]) + Number(fields[12])} ticks of CPU, waits in ${waits}`
+  } catch {
+    return 'runs' // elsewhere than on Linux, or it ended at this moment
+  }
 }
 
 export const killGroup = (child: ChildProcess): void => {
