@@ -66,6 +66,8 @@ interface State {
   readonly places: Map<string, Place>
   /** Stream → where its group stands. */
   readonly shown: Map<string, string>
+  /** Entries have numbers there: from Redis 7 on. null: no stream was seen yet. */
+  isNumbered: boolean | null
 }
 
 export const redisStreams = defineSource({
@@ -105,6 +107,7 @@ export const redisStreams = defineSource({
         group: groupOf(options, context),
         places: placesOf(from, options),
         shown: new Map(),
+        isNumbered: null,
       }
       for (const stream of options.streams) await join(state, stream)
       return readerOf(state)
@@ -220,13 +223,16 @@ async function join(state: State, stream: string): Promise<void> {
   shown.set(stream, place.id)
 }
 
-/** From Redis 7 on it is told the entry's number, too, and tells how many are behind it. */
-async function show({ connection, group, shown }: State, stream: string, place: Place): Promise<void> {
-  const { client } = connection
-  const numbered = place.read !== null && (await infoOf(client, stream))?.added != null
-  const number = numbered ? ['ENTRIESREAD', place.read!] : []
-  await called(client, 'XGROUP', 'SETID', stream, group, place.id, ...number)
-  shown.set(stream, place.id)
+/** Where entries have numbers it is told that, too, and tells how many are behind it. */
+async function show(state: State, stream: string, place: Place): Promise<void> {
+  const { client } = state.connection
+  if (state.isNumbered === null) {
+    const info = await infoOf(client, stream)
+    if (info) state.isNumbered = info.added !== null
+  }
+  const number = state.isNumbered && place.read !== null ? ['ENTRIESREAD', place.read] : []
+  await called(client, 'XGROUP', 'SETID', stream, state.group, place.id, ...number)
+  state.shown.set(stream, place.id)
 }
 
 const called = (client: Client, name: string, ...args: unknown[]): Promise<unknown> =>
